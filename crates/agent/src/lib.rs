@@ -1,0 +1,1 @@
+//! The event loop: transport, heartbeat thread, API, metrics.

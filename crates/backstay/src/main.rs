@@ -1,0 +1,2 @@
+//! The binary: one file per command.
+fn main() {}

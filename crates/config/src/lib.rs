@@ -1,0 +1,1 @@
+//! cluster.toml to specification: every error at its line.

@@ -1,0 +1,1 @@
+//! Everything that touches a resource: processes, health, launcher, guard.

@@ -1,0 +1,1 @@
+//! The replicated, hash-chained log. It knows nothing of clusters.

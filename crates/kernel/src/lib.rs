@@ -1,0 +1,1 @@
+//! One node without I/O: brain and journal glued together.

@@ -1,0 +1,1 @@
+//! The fake world: time, network, disks, clocks, processes, faults.

@@ -1,0 +1,1 @@
+//! Backups, archives, restore, verification, keys.
