@@ -29,10 +29,6 @@ pub struct Heartbeat {
     /// Present where the sender coordinates and grants the destination a lease (rule 3). It is
     /// counted from the sending of the heartbeat named in `ack`.
     pub grant: Option<Grant>,
-    /// The destination's own heartbeat that the sender's present lease is counted from is
-    /// implied by grants; this is the sender's: the `seq` its lease is counted from, so that a
-    /// coordinator notices when its grants don't arrive (rule 5, one-way links).
-    pub lease_seq: Option<u64>,
     /// How many leases lapsed at the sender in this boot. A rise releases the node's old epochs.
     pub lapses: u64,
     /// The sender found that its own loop had stalled since the last beat.

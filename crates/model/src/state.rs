@@ -94,6 +94,8 @@ pub struct Renounced {
 pub struct Absence {
     /// Index of the entry.
     pub index: u64,
+    /// When it was decided.
+    pub at: ClusterMs,
     /// Boot of the request.
     pub boot: u64,
     /// Number of the request in that boot.
@@ -183,6 +185,9 @@ pub struct ResourceState {
     pub maintenance_until: Option<ClusterMs>,
     /// Moves, oldest first.
     pub moves: VecDeque<Move>,
+    /// The newest specification version that changed how it runs: a holder assigned under an
+    /// older one has to start anew.
+    pub changed_version: u64,
 }
 
 /// Who may be active.
