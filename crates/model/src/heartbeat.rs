@@ -67,8 +67,10 @@ pub struct Promised {
 pub struct Grant {
     /// The coordinator's term.
     pub term: u64,
-    /// `R`: what remained of the coordinator's authority when it sent this.
-    pub authority: Span,
+    /// min(`L`, `R + G`), with `R` what remained of the coordinator's authority when it sent
+    /// this. The coordinator works it out, so that a node that has not applied a change of
+    /// profile yet can't believe in a longer lease than its coordinator does.
+    pub span: Span,
     /// The coordinator's commit index. A node whose lease had lapsed (or that has just started)
     /// activates nothing before it has applied this much, so that it acts on no assignment that
     /// was taken from it in its absence.

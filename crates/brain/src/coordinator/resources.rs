@@ -291,7 +291,7 @@ impl Coordinator {
         let last = case.held.last_node.as_ref()?;
         let spec = case.spec?;
         let draining = case.state.members.get(last).is_some_and(|m| m.drain_until.is_some());
-        if draining {
+        if draining || failover_ordered(case) {
             return Some(last.clone());
         }
         // A hot standby elsewhere beats a restart here; a cold one doesn't, until the restarts
@@ -381,6 +381,20 @@ fn failbacks_regretted(held: &ResourceState, after_ms: u64) -> u32 {
             back && !pair[1].planned && pair[1].at.since(pair[0].at) <= after_ms.max(1)
         })
         .count() as u32
+}
+
+/// An operator gave the last holder up as failed.
+fn failover_ordered(case: &Case<'_>) -> bool {
+    use model::state::EventKind;
+    let released = case.state.history.iter().rev().find_map(|event| match &event.what {
+        EventKind::Releasing { resource, epoch, .. } if resource == case.name => {
+            Some((*epoch, &event.reasons))
+        }
+        _ => None,
+    });
+    released.is_some_and(|(epoch, reasons)| {
+        epoch == case.held.epoch && reasons.iter().any(|r| matches!(r, Reason::Asked { .. }))
+    })
 }
 
 fn is_active(state: &ClusterState, resource: &ResourceName) -> bool {

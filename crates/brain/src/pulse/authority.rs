@@ -24,7 +24,8 @@ pub struct Authority {
     barrier: Option<Moment>,
     /// It gave up its office (final for this term).
     renounced: bool,
-    /// Sending time of the newest round that each voter or learner has acknowledged.
+    /// Until when each voter or learner has promised: sending time of the newest round it
+    /// acknowledged plus the promise that this round asked for.
     acknowledged: BTreeMap<ReplicaId, Moment>,
 }
 
@@ -47,7 +48,10 @@ impl Pulse {
         });
         let t = self.config.timers;
         let wait = match succession {
-            Succession::Elected => t.grace,
+            Succession::Elected => match self.longer_grace {
+                Some((grace, until)) if now < until => grace,
+                _ => t.grace,
+            },
             Succession::Transferred => t.lease,
         };
         let wait = if self.config.plants.has(Plant::SuccessorDoesNotWait) {
@@ -104,11 +108,11 @@ impl Pulse {
         if promised.round.boot != self.config.boot {
             return;
         }
-        let Some(sent) = self.sent_at(promised.round.seq) else { return };
+        let Some(sent) = self.sent(promised.round.seq) else { return };
         let Some(authority) = &mut self.authority else { return };
-        if promised.term == authority.term {
-            let newest = authority.acknowledged.entry(from).or_default();
-            *newest = (*newest).max(sent);
+        if promised.term == authority.term && sent.promise > Span::ZERO {
+            let until = authority.acknowledged.entry(from).or_default();
+            *until = (*until).max(sent.at + sent.promise);
         }
     }
 
@@ -116,16 +120,16 @@ impl Pulse {
     #[must_use]
     pub fn authority_until(&self) -> Option<Moment> {
         let authority = self.authority.as_ref()?;
-        let mut newest: Option<Moment> = None;
+        let mut end: Option<Moment> = None;
         for voters in &self.raft.configurations {
-            let mut sent: Vec<Moment> =
+            let mut until: Vec<Moment> =
                 voters.iter().filter_map(|v| authority.acknowledged.get(v)).copied().collect();
-            sent.sort_unstable_by(|a, b| b.cmp(a));
+            until.sort_unstable_by(|a, b| b.cmp(a));
             let quorum = voters.len() / 2 + 1;
-            let by_quorum = *sent.get(quorum - 1)?;
-            newest = Some(newest.map_or(by_quorum, |n: Moment| n.min(by_quorum)));
+            let by_quorum = *until.get(quorum - 1)?;
+            end = Some(end.map_or(by_quorum, |end: Moment| end.min(by_quorum)));
         }
-        newest.map(|sent| sent + self.config.timers.promise)
+        end
     }
 
     /// `R`: what remains of the authority.

@@ -47,6 +47,14 @@ impl Grants {
             known.into_iter().map(|node| (node, Granted { until, barred: false })).collect();
     }
 
+    /// Every node counts as granted until then at least.
+    pub(super) fn wait_until(&mut self, until: Moment) {
+        self.inherited_until = self.inherited_until.max(until);
+        for granted in self.nodes.values_mut() {
+            granted.until = granted.until.max(until);
+        }
+    }
+
     pub(super) fn granted(&mut self, node: ReplicaId, until: Moment) {
         let inherited = self.inherited_until;
         let granted = self
@@ -84,15 +92,16 @@ impl Pulse {
         // A node that hears nothing of us (one-way link) gets no grants it would never learn of:
         // it must have acknowledged a beat of ours within the last lease.
         let ack = hearing.acked.filter(|ack| ack.boot == self.config.boot)?;
-        let acked = self.sent_at(ack.seq)?;
-        if now.since(acked) > t.lease {
+        let acked = self.sent(ack.seq)?;
+        if now.since(acked.at) > t.lease {
             return None;
         }
+        let span = super::lease::span(&t, authority, self.config.plants);
         if !(self.grants.is_barred(to) && ack_to_barred) {
-            let span = t.lease.min(authority + t.grace).stretched(t.drift_ppm);
-            self.grants.granted(to, received + span);
+            let sound = t.lease.min(authority + t.grace);
+            self.grants.granted(to, received + sound.stretched(t.drift_ppm));
         }
-        Some(Grant { term: round.term, authority, commit: self.raft.commit })
+        Some(Grant { term: round.term, span, commit: self.raft.commit })
     }
 
     /// Until when a node may believe that it holds a lease, for all that this coordinator knows.

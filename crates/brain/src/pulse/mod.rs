@@ -76,13 +76,23 @@ pub enum Succession {
     Transferred,
 }
 
+/// One beat, remembered: when it was sent, and the promise it asked for as a round.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    at: Moment,
+    promise: Span,
+}
+
 /// The pulse of one node.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     config: PulseConfig,
     raft: RaftView,
     seq: u64,
-    sent: [Moment; BEATS_REMEMBERED],
+    sent: [Sent; BEATS_REMEMBERED],
+    /// The longest grace that a predecessor may have granted with, and until when it matters: a
+    /// profile with a shorter one was applied lately.
+    longer_grace: Option<(Span, Moment)>,
     last_beat: Option<Moment>,
     stalled: bool,
     judge_after: Moment,
@@ -103,7 +113,8 @@ impl Pulse {
         Pulse {
             raft,
             seq: 0,
-            sent: [Moment::ZERO; BEATS_REMEMBERED],
+            sent: [Sent::default(); BEATS_REMEMBERED],
+            longer_grace: None,
             last_beat: None,
             stalled: false,
             judge_after: now,
@@ -135,9 +146,17 @@ impl Pulse {
         &self.config.timers
     }
 
-    /// Takes over the timers of another profile. Promises and leases given stay as they are.
-    pub fn set_timers(&mut self, timers: Timers) {
-        self.config.timers = timers;
+    /// Takes over the timers of another profile, once it is applied. Promises and leases given
+    /// stay as they are; predecessors' grants are waited for with the longer grace of the two.
+    pub fn set_timers(&mut self, now: Moment, timers: Timers) {
+        let before = core::mem::replace(&mut self.config.timers, timers);
+        if before.grace > timers.grace {
+            self.longer_grace = Some((before.grace, now + before.lease * 2));
+        }
+        if let Some(since) = self.leading_since() {
+            let wait = timers.grace.max(before.grace).stretched(timers.drift_ppm);
+            self.grants.wait_until(since + wait);
+        }
     }
 
     /// The planted faults (none in production).
@@ -180,8 +199,9 @@ impl Pulse {
         }
         self.last_beat = Some(now);
         self.seq += 1;
-        self.sent[self.seq as usize % BEATS_REMEMBERED] = now;
         self.lease.check(now);
+        let promise = self.round(now).map_or(Span::ZERO, |round| round.promise);
+        self.sent[self.seq as usize % BEATS_REMEMBERED] = Sent { at: now, promise };
         self.round_for_ourselves(now);
         self.lease_for_ourselves(now);
     }
@@ -234,7 +254,7 @@ impl Pulse {
     }
 
     /// When the beat with this number was sent, where it is remembered.
-    fn sent_at(&self, seq: u64) -> Option<Moment> {
+    fn sent(&self, seq: u64) -> Option<Sent> {
         let remembered =
             seq >= 1 && seq <= self.seq && seq + BEATS_REMEMBERED as u64 > self.seq;
         remembered.then(|| self.sent[seq as usize % BEATS_REMEMBERED])
@@ -263,11 +283,9 @@ impl Pulse {
         if ack.boot != self.config.boot {
             return;
         }
-        let Some(sent) = self.sent_at(ack.seq) else { return };
-        let t = &self.config.timers;
-        let from = if self.config.plants.has(Plant::LeaseFromReceipt) { now } else { sent };
-        let span = lease::span(t, grant.authority, self.config.plants);
-        self.lease.extend(now, from + span, grant.term, grant.commit);
+        let Some(sent) = self.sent(ack.seq) else { return };
+        let from = if self.config.plants.has(Plant::LeaseFromReceipt) { now } else { sent.at };
+        self.lease.extend(now, from + grant.span, grant.term, grant.commit);
     }
 
     /// Whom this node hears: sender, and what is known of its heartbeats.
