@@ -591,10 +591,25 @@ impl Member {
         }
     }
 
-    /// The report as of now.
+    /// The report as of now; it counts as sent.
     pub fn report(&mut self, now: Moment, state: &ClusterState, heard: Vec<Heard>) -> Report {
         self.dirty = false;
         self.reports += 1;
+        Report {
+            evidence: self.evidence(now, state),
+            failures: self
+                .failures
+                .iter()
+                .map(|(f, at)| FailureReport { age_us: now.since(*at).as_us(), ..f.clone() })
+                .collect(),
+            heard,
+            ..self.peek(state)
+        }
+    }
+
+    /// What this node runs, without evidence and failures; for `status`.
+    #[must_use]
+    pub fn peek(&self, state: &ClusterState) -> Report {
         Report {
             replica: self.config.replica,
             boot: self.config.boot,
@@ -603,13 +618,9 @@ impl Member {
             guard: self.guard,
             ready: self.launcher && self.guard.is_some(),
             instances: self.instances.iter().map(status).collect(),
-            evidence: self.evidence(now, state),
-            failures: self
-                .failures
-                .iter()
-                .map(|(f, at)| FailureReport { age_us: now.since(*at).as_us(), ..f.clone() })
-                .collect(),
-            heard,
+            evidence: Vec::new(),
+            failures: Vec::new(),
+            heard: Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use brain::cluster::{self, Applied};
 use brain::coordinator::Now;
 use brain::pulse::Pulse;
-use journal::{Committed, EntryType};
+use journal::{Committed, Payload};
 use model::command::{Command, Entry};
 use model::operation::{Outcome, Refusal};
 use model::state::{ClusterState, FailureKey};
@@ -21,6 +21,7 @@ impl Kernel {
             self.notice_leader(pulse, now);
             for committed in &work.committed {
                 self.apply(pulse, now, committed, out);
+                self.replica.applied(committed.index);
             }
             // Writes go out before messages only by habit; the library holds back itself what
             // may leave after they are durable.
@@ -28,8 +29,12 @@ impl Kernel {
             for message in work.send {
                 let to = ReplicaId(message.to);
                 let proof = self.proof_for(&message);
-                let bytes = journal::encode_message(&message);
-                out.push(Output::Send(to, crate::PeerMessage::Raft { bytes, proof }));
+                match journal::encode_message(&message) {
+                    Ok(bytes) => {
+                        out.push(Output::Send(to, crate::PeerMessage::Raft { bytes, proof }));
+                    }
+                    Err(_) => self.filtered.strange += 1,
+                }
             }
             self.compact();
         }
@@ -41,7 +46,6 @@ impl Kernel {
         match postcard::from_bytes::<ClusterState>(data) {
             Ok(state) => {
                 self.state = state;
-                self.last_snapshot = self.state.index;
                 for (replica, absence) in &self.state.absences {
                     let span = Span::from_ms(absence.for_ms);
                     pulse.granted_for_absence(now.moment, *replica, span);
@@ -64,17 +68,17 @@ impl Kernel {
         out: &mut Vec<Output>,
     ) {
         self.look = true;
-        if committed.kind != EntryType::EntryNormal {
-            cluster::skip(&mut self.state, committed.index);
-            self.coordinator.on_membership();
-            out.push(Output::Reconfigured);
-            return;
-        }
-        if committed.data.is_empty() {
-            cluster::skip(&mut self.state, committed.index);
-            return;
-        }
-        let entry: Entry = match postcard::from_bytes(&committed.data) {
+        let data = match &committed.payload {
+            Payload::Data(data) => data,
+            Payload::Empty => return cluster::skip(&mut self.state, committed.index),
+            Payload::Membership { .. } => {
+                cluster::skip(&mut self.state, committed.index);
+                self.proposed_voters = None;
+                self.coordinator.on_membership();
+                return out.push(Output::Reconfigured);
+            }
+        };
+        let entry: Entry = match postcard::from_bytes(data) {
             Ok(entry) => entry,
             Err(error) => {
                 let index = committed.index;
@@ -126,7 +130,10 @@ impl Kernel {
                 }
             }
             Command::Renounce { term, candidate } if own_term && self.leads == Some(*term) => {
-                self.replica.transfer(candidate.0);
+                // Refused where the candidate votes no more: the office ends with its authority.
+                if self.replica.transfer(candidate.0).is_err() {
+                    self.replica.step_down();
+                }
             }
             Command::Apply { .. } | Command::Join { .. } | Command::Forget { .. } => {
                 self.notice_configuration(pulse, now, out);
@@ -168,11 +175,12 @@ impl Kernel {
 
     /// Hands a state image to the log once enough entries came after the last one.
     fn compact(&mut self) {
-        if self.state.index < self.last_snapshot + self.config.snapshot_entries {
+        if !self.replica.wants_snapshot() {
             return;
         }
         let image = postcard::to_allocvec(&self.state).expect("plain data has an encoding");
-        self.last_snapshot = self.state.index;
-        self.replica.snapshot(self.state.index, image);
+        if self.replica.snapshot(self.state.index, image).is_err() {
+            self.filtered.strange += 1;
+        }
     }
 }

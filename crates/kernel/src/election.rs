@@ -3,11 +3,11 @@
 use brain::coordinator::Now;
 use brain::pulse::Pulse;
 use brain::pulse::promise::Ballot;
-use journal::{Message, MessageType};
+use journal::{Message, MessageType, StepError};
 use model::ReplicaId;
 use model::state::{MemberRole, Renounced};
 
-use crate::Kernel;
+use crate::{Kernel, Output};
 
 /// What the filter held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +28,7 @@ impl Kernel {
         from: ReplicaId,
         bytes: &[u8],
         proof: Option<Renounced>,
+        out: &mut Vec<Output>,
     ) {
         let Ok(message) = journal::decode_message(bytes) else {
             self.filtered.strange += 1;
@@ -45,10 +46,17 @@ impl Kernel {
             message.msg_type(),
             MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
         );
-        if self.replica.step(message).is_err() {
-            self.filtered.strange += 1;
+        match self.replica.step(message) {
+            Ok(()) => {}
+            Err(error @ StepError::LostEntries { .. }) => {
+                return out.push(Output::Halt(format!(
+                    "{error}; this node's log went back in time (a restored image, a wiped disk): \
+                     it must rejoin as a new incarnation"
+                )));
+            }
+            Err(_) => self.filtered.strange += 1,
         }
-        let status = self.replica.status();
+        let status = self.replica.role();
         if leads && status.term == term && status.leader == Some(from.0) {
             self.leader_heard = now.moment;
         }
@@ -95,15 +103,20 @@ impl Kernel {
 
     /// Stands for election where nobody leads and no promise forbids it. Voters take turns by
     /// rank, so that two rarely stand at once; pre-vote keeps a hopeless candidacy harmless.
-    pub(crate) fn consider_standing(&mut self, pulse: &Pulse, now: Now) {
+    pub(crate) fn consider_standing(
+        &mut self,
+        pulse: &Pulse,
+        now: Now,
+    ) {
         let me = self.config.replica;
-        let status = self.replica.status();
-        let votes = self.replica.configurations().iter().any(|voters| voters.contains(&me.0));
+        let status = self.replica.role();
+        let configurations = self.configurations();
+        let votes = configurations.iter().any(|voters| voters.contains(&me));
         if status.leader == Some(me.0) || !votes {
             return;
         }
         let h = pulse.timers().heartbeat;
-        let lone = self.replica.configurations().iter().all(|voters| voters.len() == 1);
+        let lone = configurations.iter().all(|voters| voters.len() == 1);
         let silent = now.moment.since(self.leader_heard) > pulse.timers().promise;
         let ballot = Ballot { candidate: me, term: status.term + 1, proof: None };
         if !pulse.may_support(now.moment, ballot) || !(silent || lone || status.leader.is_none()) {
@@ -116,7 +129,10 @@ impl Kernel {
         }
         self.proof = None;
         self.stand_after = now.moment + h * (2 + self.turn());
-        self.replica.campaign();
+        // A refusal means that something durable is still on its way; the next turn tries again.
+        if self.replica.campaign().is_err() {
+            self.stand_after = now.moment + h;
+        }
     }
 
     /// How many heartbeats this voter lets pass before it stands: none for the first, more for

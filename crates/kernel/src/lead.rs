@@ -1,7 +1,10 @@
 //! Coming into office and leaving it, and carrying out what the coordinator machine decides.
 
+use std::collections::BTreeSet;
+
 use brain::coordinator::{Decision, Group, MembershipChange, Now, Progress};
 use brain::pulse::{Pulse, Succession};
+use journal::MembershipStep;
 use model::ReplicaId;
 use model::command::{Command, Entry};
 
@@ -10,7 +13,7 @@ use crate::{Kernel, Output};
 impl Kernel {
     /// Notices that another leads now, or this node does, or does no more.
     pub(crate) fn notice_leader(&mut self, pulse: &mut Pulse, now: Now) {
-        let status = self.replica.status();
+        let status = self.replica.role();
         let leader = status.leader.map(ReplicaId);
         if leader != self.leader {
             self.leader = leader;
@@ -22,6 +25,7 @@ impl Kernel {
             return;
         }
         self.leads = leads;
+        self.proposed_voters = None;
         pulse.set_raft(self.raft_view());
         let Some(term) = leads else { return self.coordinator.follow() };
         // Whoever stood on a renounce entry was elected while promises were still running.
@@ -47,7 +51,11 @@ impl Kernel {
             match decision {
                 Decision::Propose(entry) => self.propose(pulse, &entry, out),
                 Decision::Membership(change) => self.change_membership(&change),
-                Decision::Transfer(candidate) => self.replica.transfer(candidate.0),
+                Decision::Transfer(candidate) => {
+                    if self.replica.transfer(candidate.0).is_err() {
+                        self.replica.step_down();
+                    }
+                }
             }
         }
     }
@@ -71,44 +79,45 @@ impl Kernel {
     }
 
     fn change_membership(&mut self, change: &MembershipChange) {
-        let change = match change {
-            MembershipChange::AddLearner(replica) => journal::MembershipChange::AddLearner(replica.0),
-            MembershipChange::Promote { replica, instead_of: None } => {
-                journal::MembershipChange::Promote(replica.0)
+        let mut voters: BTreeSet<ReplicaId> =
+            self.replica.membership().voters.into_iter().map(ReplicaId).collect();
+        let steps = match change {
+            MembershipChange::AddLearner(replica) => vec![MembershipStep::AddLearner(replica.0)],
+            MembershipChange::Promote { replica, instead_of } => {
+                voters.insert(*replica);
+                let mut steps = vec![MembershipStep::Promote(replica.0)];
+                if let Some(lost) = instead_of {
+                    voters.remove(lost);
+                    steps.push(MembershipStep::Remove(lost.0));
+                }
+                steps
             }
-            MembershipChange::Promote { replica, instead_of: Some(lost) } => {
-                journal::MembershipChange::Replace { remove: lost.0, promote: replica.0 }
+            MembershipChange::Remove(replica) => {
+                voters.remove(replica);
+                vec![MembershipStep::Remove(replica.0)]
             }
-            MembershipChange::Remove(replica) => journal::MembershipChange::Remove(replica.0),
         };
-        if self.replica.propose_membership(change).is_err() {
-            self.coordinator.on_membership();
+        let change = journal::MembershipChange { steps };
+        match self.replica.propose_membership(&change) {
+            // Rule 2: authority needs quorums of what is proposed as well, from now on.
+            Ok(_) => self.proposed_voters = Some(voters),
+            Err(_) => self.coordinator.on_membership(),
         }
     }
 
     /// The consensus group as the leader sees it.
     pub(crate) fn group(&self) -> Group {
         let membership = self.replica.membership();
-        let ids = |ids: &[u64]| ids.iter().copied().map(ReplicaId).collect();
-        let voters = self
-            .replica
-            .configurations()
-            .into_iter()
-            .flatten()
-            .map(ReplicaId)
-            .collect();
-        let progress = self
-            .replica
-            .progress()
-            .into_iter()
-            .map(|p| (ReplicaId(p.id), Progress { matched: p.matched, active: p.recent_active }))
-            .collect();
+        let both = membership.voters.iter().chain(&membership.voters_outgoing);
+        let progress = self.replica.progress().into_iter().map(|p| {
+            (ReplicaId(p.id), Progress { matched: p.match_index, active: p.recent_active })
+        });
         Group {
-            voters,
-            learners: ids(&membership.learners),
-            changing: self.replica.is_changing_membership(),
+            voters: both.copied().map(ReplicaId).collect(),
+            learners: membership.learners.iter().copied().map(ReplicaId).collect(),
+            changing: membership.is_joint() || self.proposed_voters.is_some(),
             last_index: self.replica.last_index(),
-            progress,
+            progress: progress.collect(),
         }
     }
 }

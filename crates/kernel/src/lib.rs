@@ -18,7 +18,7 @@ mod view;
 
 use std::collections::BTreeSet;
 
-use brain::coordinator::{Coordinator, Decision, Now};
+use brain::coordinator::{Coordinator, Now};
 use brain::member::{Action, InstanceEvent, LeaseView, Member, MemberConfig};
 use brain::pulse::{Pulse, RaftView};
 use journal::{Replica, Write, WriteId};
@@ -42,8 +42,6 @@ pub struct KernelConfig {
     pub replica: ReplicaId,
     /// The start count of its agent.
     pub boot: u64,
-    /// The state image is handed to the log for compaction after so many entries.
-    pub snapshot_entries: u64,
 }
 
 /// Something that happened to this node.
@@ -112,6 +110,8 @@ pub struct Kernel {
     /// The leader of the last step, to notice changes.
     leader: Option<ReplicaId>,
     leads: Option<u64>,
+    /// Voters as they will be once a proposed change is applied.
+    proposed_voters: Option<BTreeSet<ReplicaId>>,
     leader_heard: Moment,
     next_raft_tick: Moment,
     last_report: Option<Moment>,
@@ -123,10 +123,7 @@ pub struct Kernel {
     requests: requests::Requests,
     asked_absence: Option<(u64, Moment, u64)>,
     absences: u64,
-    last_snapshot: u64,
     look: bool,
-    spec_seen: u64,
-    members_seen: u64,
 }
 
 impl Kernel {
@@ -145,6 +142,7 @@ impl Kernel {
             coordinator: Coordinator::new(config.replica),
             leader: None,
             leads: None,
+            proposed_voters: None,
             leader_heard: Moment::ZERO,
             next_raft_tick: now,
             last_report: None,
@@ -156,10 +154,7 @@ impl Kernel {
             requests: requests::Requests::default(),
             asked_absence: None,
             absences: 0,
-            last_snapshot: state.index,
             look: true,
-            spec_seen: 0,
-            members_seen: 0,
             config,
             replica,
             state,
@@ -299,18 +294,26 @@ impl Kernel {
 
     /// What the log says, for the pulse.
     fn raft_view(&self) -> RaftView {
-        let status = self.replica.status();
-        let configurations = self.replica.configurations();
+        let role = self.replica.role();
         RaftView {
-            term: status.term,
-            leader: status.leader.map(ReplicaId),
+            term: role.term,
+            leader: role.leader.map(ReplicaId),
             leader_heard: self.leader_heard,
-            configurations: configurations
-                .into_iter()
-                .map(|voters| voters.into_iter().map(ReplicaId).collect())
-                .collect(),
-            commit: status.commit,
+            configurations: self.configurations(),
+            commit: self.replica.commit_index(),
         }
+    }
+
+    /// Voter sets of every configuration in force or proposed.
+    fn configurations(&self) -> Vec<BTreeSet<ReplicaId>> {
+        let membership = self.replica.membership();
+        let mut sets: Vec<BTreeSet<ReplicaId>> = [membership.voters, membership.voters_outgoing]
+            .into_iter()
+            .map(|voters| voters.into_iter().map(ReplicaId).collect())
+            .filter(|voters: &BTreeSet<ReplicaId>| !voters.is_empty())
+            .collect();
+        sets.extend(self.proposed_voters.clone());
+        sets
     }
 
     /// The replicated control state.

@@ -13,9 +13,9 @@ use model::{Moment, ReplicaId, Span};
 use crate::{Kernel, Output, PeerMessage};
 
 /// Most operations that wait here.
-pub const REQUESTS_MAX: usize = 256;
+pub(crate) const REQUESTS_MAX: usize = 256;
 /// How long an operation waits for its outcome.
-pub const REQUEST_WAIT: Span = Span::from_ms(10_000);
+pub(crate) const REQUEST_WAIT: Span = Span::from_ms(10_000);
 
 /// Operations taken in here that wait for their outcome.
 #[derive(Debug, Default)]
@@ -114,7 +114,9 @@ impl Kernel {
         out: &mut Vec<Output>,
     ) {
         match message {
-            PeerMessage::Raft { bytes, proof } => self.on_raft(pulse, now, from, &bytes, proof),
+            PeerMessage::Raft { bytes, proof } => {
+                self.on_raft(pulse, now, from, &bytes, proof, out);
+            }
             PeerMessage::Report(report) if report.replica == from => {
                 self.coordinator.on_report(now.moment, report);
                 self.look = true;
