@@ -98,8 +98,6 @@ pub(crate) struct Group {
     pub(crate) committed: BTreeMap<u64, (u64, Payload, Chain)>,
     /// Who led each term.
     pub(crate) leaders: BTreeMap<u64, u64>,
-    /// Proposals that were reported committed to a proposer.
-    pub(crate) acknowledged: Vec<u64>,
 }
 
 impl Group {
