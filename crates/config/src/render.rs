@@ -1,6 +1,6 @@
 //! Diagnostics as an operator sees them: text for a terminal, or JSON for a program.
 
-use miette::{GraphicalReportHandler, GraphicalTheme};
+use miette::{GraphicalReportHandler, GraphicalTheme, ThemeCharacters, ThemeStyles};
 
 use crate::code::Severity;
 use crate::diagnostic::{Diagnostic, DiagnosticJson};
@@ -12,7 +12,9 @@ const WIDTH: usize = 96;
 /// them. Without diagnostics the text is empty.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], colour: bool) -> String {
-    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    // The terminal's own sixteen colours: they fit its background, whatever that is.
+    let styles = if colour { ThemeStyles::ansi() } else { ThemeStyles::none() };
+    let theme = GraphicalTheme { characters: ThemeCharacters::unicode(), styles };
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_links(false)
         .with_width(WIDTH)
@@ -58,4 +60,26 @@ pub fn summary(diagnostics: &[Diagnostic]) -> String {
 #[must_use]
 pub fn to_json(diagnostics: &[Diagnostic]) -> Vec<DiagnosticJson> {
     diagnostics.iter().map(Diagnostic::to_json).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_colour_there_is_no_escape_and_with_it_the_text_is_the_same() {
+        let found = crate::parse("[cluster]\nname = 5\n", "cluster.toml").diagnostics;
+        let (plain, coloured) = (render(&found, false), render(&found, true));
+        assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31m"), "{coloured:?}");
+        let mut stripped = String::new();
+        for piece in coloured.split('\x1b') {
+            let text = match piece.strip_prefix('[') {
+                Some(rest) => rest.split_once('m').map_or("", |(_, text)| text),
+                None => piece,
+            };
+            stripped.push_str(text);
+        }
+        let trimmed: Vec<&str> = stripped.lines().map(str::trim_end).collect();
+        assert_eq!(trimmed, plain.lines().collect::<Vec<_>>());
+    }
 }

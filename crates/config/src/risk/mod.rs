@@ -13,7 +13,7 @@ mod target;
 use model::{ClusterSpec, Profile};
 
 use crate::diagnostic::Diagnostic;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, problems};
 use crate::rto::Allowance;
 use crate::sink::Places;
 
@@ -21,14 +21,20 @@ use crate::sink::Places;
 pub(crate) struct Case<'a> {
     pub(crate) spec: &'a ClusterSpec,
     pub(crate) places: &'a Places,
-    /// Round trip and fsync, where they were measured.
-    pub(crate) measured: Option<Allowance>,
+    /// The machines, where they were measured.
+    pub(crate) measured: Option<&'a Measurement>,
 }
 
 impl Case<'_> {
     /// What a budget under that profile allows for.
     pub(crate) fn allowance(&self, profile: Profile) -> Allowance {
-        self.measured.unwrap_or_else(|| Allowance::of(profile))
+        self.measured.map_or_else(|| Allowance::of(profile), Measurement::allowance)
+    }
+
+    /// Whether the machines bear that profile, as far as it is known.
+    pub(crate) fn bears(&self, profile: Profile) -> bool {
+        let voters = self.spec.voters().count();
+        self.measured.is_none_or(|measured| problems(profile, measured, voters).is_empty())
     }
 }
 
@@ -62,7 +68,7 @@ pub fn check_measured(
     places: &Places,
     measurement: &Measurement,
 ) -> Vec<Diagnostic> {
-    let case = Case { spec, places, measured: Some(measurement.allowance()) };
+    let case = Case { spec, places, measured: Some(measurement) };
     let mut found = Vec::new();
     target::check(&case, &mut found);
     measured::check(&case, measurement, &mut found);

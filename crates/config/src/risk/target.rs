@@ -49,13 +49,17 @@ fn advice(case: &Case<'_>, resource: &ResourceSpec, target: Span) -> String {
     let fits = |profile: Profile| {
         let spec = model::ClusterSpec { profile, ..case.spec.clone() };
         let budgets = rto::budgets(&spec, resource, case.allowance(profile));
-        budgets.iter().filter(|b| b.failure != Failure::ProcessHung).all(|b| b.total() < target)
+        let mut counted = budgets.iter().filter(|b| b.failure != Failure::ProcessHung);
+        counted.all(|b| b.total() < target) && case.bears(profile)
     };
     match Profile::ALL.into_iter().rev().find(|profile| fits(*profile)) {
         Some(profile) => format!(
             "profile \"{profile}\" can, if the machines bear it (`backstay init` measures them); \
              or raise `rto_ms`"
         ),
+        None if case.measured.is_some() => {
+            "no profile that these machines bear can; raise `rto_ms` or mend the machines".into()
+        }
         None => "no profile can; raise `rto_ms`".to_string(),
     }
 }
