@@ -1,7 +1,7 @@
 //! `backstay example`: the arguments of the three programs of the order-taking example.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -33,18 +33,22 @@ enum Program {
     /// The order server, run by Backstay as an active-passive resource with hot standbys
     #[command(name = "orders-server")]
     Server {
-        /// Where to listen; `NODE=ADDRESS:PORT` counts only on that node (from BACKSTAY_NODE)
+        /// Where to listen; `NODE=ADDRESS:PORT` counts only on that node
         #[arg(long, value_name = "[NODE=]ADDRESS:PORT", required = true, value_delimiter = ',')]
         listen: Vec<Listen>,
         /// Where the store is
         #[arg(long, value_name = "ADDRESS:PORT")]
         store: SocketAddr,
-        /// This node's name, where BACKSTAY_NODE is not set
-        #[arg(long, env = "BACKSTAY_NODE", value_name = "NAME", default_value = "orders")]
-        node: String,
+        /// This node's name; where absent, the one of --listen that is a directory on the way to
+        /// BACKSTAY_SOCKET
+        #[arg(long, env = "BACKSTAY_NODE", value_name = "NAME")]
+        node: Option<String>,
         /// Append the moments at which it would acknowledge to this file
         #[arg(long, env = "ORDERS_ACTIVE_LOG", value_name = "FILE")]
         active_log: Option<PathBuf>,
+        /// A planted fault, for tests: heed neither the lease nor the store's refusals
+        #[arg(long, hide = true)]
+        heedless: bool,
     },
     /// A client that sends an order every few milliseconds and records what became of each
     #[command(name = "orders-client")]
@@ -90,6 +94,14 @@ impl std::str::FromStr for Listen {
     }
 }
 
+/// The node whose run directory holds this socket, as far as the directories' names tell: where
+/// several nodes share a machine, each has a directory of its name.
+fn node_of(listen: &[Listen], socket: &Path) -> String {
+    let is_part = |name: &&str| socket.iter().any(|part| part == *name);
+    let named = listen.iter().filter_map(|l| l.node.as_deref()).find(is_part);
+    named.unwrap_or("orders").to_owned()
+}
+
 /// The address for this node: its own where one is named, else the one for all.
 fn choose(listen: &[Listen], node: &str) -> Result<SocketAddr, OrdersError> {
     let of = |name: Option<&str>| listen.iter().find(|l| l.node.as_deref() == name);
@@ -108,10 +120,12 @@ fn choose(listen: &[Listen], node: &str) -> Result<SocketAddr, OrdersError> {
 pub fn run(args: ExampleArgs) -> Result<(), OrdersError> {
     match args.program {
         Program::Store { listen, records } => store::run(&StoreOptions { listen, records }),
-        Program::Server { listen, store, node, active_log } => {
+        Program::Server { listen, store, node, active_log, heedless } => {
             let handed = Handed::read(|name| std::env::var(name).ok())?;
-            let listen = choose(&listen, &node)?;
-            server::run(&ServerOptions { listen, store, instance: node, active_log }, &handed)
+            let instance = node.unwrap_or_else(|| node_of(&listen, &handed.socket));
+            let listen = choose(&listen, &instance)?;
+            let options = ServerOptions { listen, store, instance, active_log, heedless };
+            server::run(&options, &handed)
         }
         Program::Client { servers, store, every_us, timeout_ms, records, duration_ms } => {
             let not_begun = client::run(&ClientOptions {
@@ -146,5 +160,12 @@ mod tests {
         check(&named, "c", None);
         check(&["0.0.0.0:9", "b=127.0.0.2:2"], "c", Some("0.0.0.0:9"));
         assert!("a=somewhere".parse::<Listen>().is_err());
+    }
+
+    #[test]
+    fn a_node_is_known_by_its_directory_where_nobody_names_it() {
+        let listen = ["a=127.0.0.1:1", "b=127.0.0.2:2"].map(|l| l.parse().unwrap());
+        assert_eq!(node_of(&listen, Path::new("/tmp/d/b/run/i/gw.sock")), "b");
+        assert_eq!(node_of(&listen, Path::new("/run/backstay/i/gw.sock")), "orders");
     }
 }

@@ -31,13 +31,21 @@ pub enum Role {
 pub struct Gate {
     role: Mutex<Role>,
     lease: Box<dyn Lease>,
+    heedless: bool,
 }
 
 impl Gate {
     /// A gate that begins in this role.
     #[must_use]
     pub fn new(role: Role, lease: Box<dyn Lease>) -> Gate {
-        Gate { role: Mutex::new(role), lease }
+        Gate { role: Mutex::new(role), lease, heedless: false }
+    }
+
+    /// A planted fault: a gate that heeds neither the lease nor the store's refusals, as a
+    /// program does that knows of neither. Only fencing from outside stops it.
+    #[must_use]
+    pub fn heedless(role: Role, lease: Box<dyn Lease>) -> Gate {
+        Gate { heedless: true, ..Gate::new(role, lease) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Role> {
@@ -59,7 +67,9 @@ impl Gate {
     /// Steps down from this epoch, because the store has seen a higher one.
     pub fn burn(&self, epoch: Epoch) {
         let mut role = self.lock();
-        if matches!(*role, Role::Active(held) | Role::Draining(held) if held == epoch) {
+        if !self.heedless
+            && matches!(*role, Role::Active(held) | Role::Draining(held) if held == epoch)
+        {
             *role = Role::Standby;
         }
     }
@@ -82,6 +92,9 @@ impl Gate {
 
     /// The lease is read before the clock: a pause between the two makes the answer "no".
     fn covered(&self, epoch: Epoch) -> Option<Moment> {
+        if self.heedless {
+            return Some(now());
+        }
         let end = self.lease.end(epoch)?;
         let moment = now();
         (moment < end).then_some(moment)
@@ -127,5 +140,15 @@ mod tests {
         assert_eq!(gate.role(), Role::Active(EIGHT));
         gate.burn(EIGHT);
         assert_eq!(gate.role(), Role::Standby);
+    }
+
+    #[test]
+    fn a_heedless_gate_stays_open_until_its_role_is_taken() {
+        let lapsed = Box::new(Until(SEVEN, Moment::ZERO));
+        let gate = Gate::heedless(Role::Active(SEVEN), lapsed);
+        gate.burn(SEVEN);
+        assert!(gate.may_take().is_some());
+        gate.set(Role::Standby);
+        assert!(gate.may_take().is_none());
     }
 }

@@ -40,6 +40,8 @@ pub struct ServerOptions {
     pub instance: String,
     /// Where to write the moments at which this instance would have acknowledged.
     pub active_log: Option<PathBuf>,
+    /// A planted fault: heed neither the lease nor the store's refusals.
+    pub heedless: bool,
 }
 
 /// What Backstay hands to an instance in its environment.
@@ -100,8 +102,10 @@ pub fn run(options: &ServerOptions, handed: &Handed) -> Result<(), OrdersError> 
             .map_err(|source| OrdersError::Listen { address: listen, source })?;
         let open = |path: &PathBuf| ActiveLog::open(path, &options.instance).map(Mutex::new);
         let (failed, mut failure) = mpsc::channel(1);
+        let lease = Box::new(LeaseFile::open(&handed.lease)?);
+        let gate = if options.heedless { Gate::heedless } else { Gate::new };
         let server = Arc::new(Server {
-            gate: Arc::new(Gate::new(handed.role, Box::new(LeaseFile::open(&handed.lease)?))),
+            gate: Arc::new(gate(handed.role, lease)),
             in_hand: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             store: Upstream::connect(options.store),
             instance: options.instance.clone(),
@@ -138,10 +142,13 @@ impl Server {
                     let answer = self.take(&order, attempt, Duration::from_millis(work_ms)).await;
                     format!("{} {order}\n", answer.as_str())
                 }
-                Ok(OrderRequest::Where) => match self.gate.may_take() {
-                    Some(epoch) => format!("active {epoch}\n"),
-                    None => "standby\n".to_owned(),
-                },
+                Ok(OrderRequest::Where) => {
+                    let in_hand = IN_FLIGHT_MAX - self.in_hand.available_permits();
+                    match self.gate.may_take() {
+                        Some(epoch) => format!("active {in_hand} {epoch}\n"),
+                        None => format!("standby {in_hand}\n"),
+                    }
+                }
                 Err(error) => {
                     return write.write_all(format!("error {error}\n").as_bytes()).await;
                 }

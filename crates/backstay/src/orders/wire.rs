@@ -134,7 +134,8 @@ pub enum OrderRequest {
         /// milliseconds. The demo freezes a server that has such an order in hand.
         work_ms: u64,
     },
-    /// Which role do you have?
+    /// Which role do you have, and how many orders in hand? The answer is `active`, their number
+    /// and the epoch, or `standby` and their number.
     Where,
 }
 
