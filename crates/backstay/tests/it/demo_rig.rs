@@ -116,7 +116,7 @@ impl Lines {
 /// The store.
 pub(crate) struct Store {
     pub(crate) address: SocketAddr,
-    pub(crate) process: Process,
+    _process: Process,
     records: PathBuf,
 }
 
@@ -127,7 +127,7 @@ impl Store {
         command.arg("--listen").arg(address.to_string()).arg("--records").arg(&records);
         let process = Process::start(&mut command);
         drop(Lines::connect(address));
-        Store { address, process, records }
+        Store { address, _process: process, records }
     }
 
     pub(crate) fn ask(&self, line: &str) -> String {
