@@ -11,7 +11,10 @@
 //! It decides nothing about the cluster: what runs where, under which epoch and until when comes
 //! from outside, and whatever is not covered by that is stopped.
 
+pub mod client;
+pub mod contract;
 pub mod guard;
+pub mod launcher;
 pub mod lease;
 mod packet;
 pub mod plant;

@@ -17,25 +17,25 @@ const BACKLOG: i32 = 8;
 
 /// Who is at the other end of a unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Process id; 0 where it is not visible from here.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// User id.
-    pub uid: u32,
+    pub(crate) uid: u32,
 }
 
 /// Asks the kernel who is at the other end.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn peer(fd: impl AsFd) -> io::Result<Peer> {
+pub(crate) fn peer(fd: impl AsFd) -> io::Result<Peer> {
     let cred = sockopt::socket_peercred(fd)?;
     Ok(Peer { pid: cred.pid.as_raw_pid(), uid: cred.uid.as_raw() })
 }
 
 /// Whether a peer may give orders: root, this process's own user, or the one named.
 #[must_use]
-pub fn trusted(peer: Peer, also: Option<u32>) -> bool {
+pub(crate) fn trusted(peer: Peer, also: Option<u32>) -> bool {
     let me = rustix::process::geteuid().as_raw();
     peer.uid == 0 || peer.uid == me || Some(peer.uid) == also
 }
@@ -49,7 +49,7 @@ fn socket() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn serve(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn serve(path: &Path) -> io::Result<OwnedFd> {
     crate::process::plan::remove_stale(path)?;
     let fd = socket()?;
     bind(&fd, &SocketAddrUnix::new(path)?)?;
@@ -61,12 +61,12 @@ pub fn serve(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
         Ok(fd) => Ok(Some(fd)),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {
-            Ok(None)
-        }
+        Err(
+            rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED,
+        ) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -75,7 +75,7 @@ pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn dial(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn dial(path: &Path) -> io::Result<OwnedFd> {
     let fd = socket()?;
     connect(&fd, &SocketAddrUnix::new(path)?)?;
     Ok(fd)
@@ -85,7 +85,7 @@ pub fn dial(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// What the kernel says; `WouldBlock` where the other side doesn't read.
-pub fn send_packet<T: Serialize>(fd: impl AsFd, message: &T) -> io::Result<()> {
+pub(crate) fn send_packet<T: Serialize>(fd: impl AsFd, message: &T) -> io::Result<()> {
     let mut buffer = [0u8; PACKET_BYTES_MAX];
     let packet = postcard::to_slice(message, &mut buffer).map_err(io::Error::other)?;
     send(fd, packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
@@ -94,7 +94,7 @@ pub fn send_packet<T: Serialize>(fd: impl AsFd, message: &T) -> io::Result<()> {
 
 /// What a receive found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
+pub(crate) enum Received {
     /// A packet of this length. One that filled the buffer was cut and is garbage.
     Packet(usize),
     /// Nothing waits.
@@ -105,7 +105,7 @@ pub enum Received {
 
 /// Receives one packet, if one waits.
 #[must_use]
-pub fn receive(fd: impl AsFd, buffer: &mut [u8; PACKET_BYTES_MAX]) -> Received {
+pub(crate) fn receive(fd: impl AsFd, buffer: &mut [u8; PACKET_BYTES_MAX]) -> Received {
     match recv(fd, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
         Ok((0, _)) => Received::Closed,
         Ok((len, _)) => Received::Packet(len),
@@ -129,9 +129,11 @@ mod tests {
         let near = dial(&path).unwrap();
         let far = accept(&listener).unwrap().unwrap();
         assert!(trusted(peer(&far).unwrap(), None));
-        assert!(!trusted(Peer { pid: 1, uid: 4_711 }, Some(4_712)) || {
-            rustix::process::geteuid().as_raw() == 4_711
-        });
+        assert!(
+            !trusted(Peer { pid: 1, uid: 4_711 }, Some(4_712)) || {
+                rustix::process::geteuid().as_raw() == 4_711
+            }
+        );
         let mut buffer = [0u8; PACKET_BYTES_MAX];
         assert_eq!(receive(&far, &mut buffer), Received::Nothing);
         for incarnation in [1, 2] {

@@ -19,7 +19,7 @@ const EVENTS_MAX: usize = 64;
 const TIMER: u64 = u64::MAX;
 
 /// A set of descriptors and one timer.
-pub struct Poll {
+pub(crate) struct Poll {
     poll: OwnedFd,
     timer: OwnedFd,
     armed: Option<Moment>,
@@ -37,7 +37,7 @@ impl Poll {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn new() -> io::Result<Poll> {
+    pub(crate) fn new() -> io::Result<Poll> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
@@ -49,7 +49,7 @@ impl Poll {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+    pub(crate) fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
         Ok(epoll::add(&self.poll, fd, EventData::new_u64(token), EventFlags::IN)?)
     }
 
@@ -57,7 +57,7 @@ impl Poll {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add_changes(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+    pub(crate) fn add_changes(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
         let flags = EventFlags::PRI | EventFlags::ET;
         Ok(epoll::add(&self.poll, fd, EventData::new_u64(token), flags)?)
     }
@@ -66,13 +66,13 @@ impl Poll {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn want_output(&self, fd: impl AsFd, token: u64, wanted: bool) -> io::Result<()> {
+    pub(crate) fn want_output(&self, fd: impl AsFd, token: u64, wanted: bool) -> io::Result<()> {
         let flags = if wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
         Ok(epoll::modify(&self.poll, fd, EventData::new_u64(token), flags)?)
     }
 
     /// Watches no longer. A descriptor that was not watched is no error.
-    pub fn remove(&self, fd: impl AsFd) {
+    pub(crate) fn remove(&self, fd: impl AsFd) {
         if let Err(errno) = epoll::delete(&self.poll, fd) {
             tracing::debug!(%errno, "a descriptor was not watched");
         }
@@ -83,7 +83,11 @@ impl Poll {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn wait(&mut self, until: Option<Moment>, mut with: impl FnMut(u64)) -> io::Result<()> {
+    pub(crate) fn wait(
+        &mut self,
+        until: Option<Moment>,
+        mut with: impl FnMut(u64),
+    ) -> io::Result<()> {
         if self.armed != until {
             self.set_timer(until)?;
             self.armed = until;
@@ -111,10 +115,8 @@ impl Poll {
     fn set_timer(&self, until: Option<Moment>) -> io::Result<()> {
         // A time of zero would disarm the timer; the first nanosecond is long past.
         let ns = until.map_or(0, |moment| moment.0.max(1));
-        let value = Timespec {
-            tv_sec: (ns / 1_000_000_000) as i64,
-            tv_nsec: (ns % 1_000_000_000) as _,
-        };
+        let value =
+            Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as _ };
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let spec = Itimerspec { it_interval: zero, it_value: value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec)?;

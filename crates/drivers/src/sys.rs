@@ -106,9 +106,8 @@ pub fn realtime(priority: i32) -> io::Result<()> {
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: `param` outlives the call; 0 is the calling thread. The raw call, because some C
     // libraries refuse the wrapper.
-    let rc = unsafe {
-        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, ptr::from_ref(&param))
-    };
+    let rc =
+        unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, ptr::from_ref(&param)) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -251,9 +250,8 @@ pub fn spawn(plan: &SpawnPlan) -> io::Result<Gated> {
     let (errors, errors_write) = pipe()?;
     let (gate_read, errors_write) = (high(gate_read.as_fd())?, high(errors_write.as_fd())?);
     let output = high(plan.output.as_fd())?;
-    let pointers = |list: &[CString]| {
-        list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>()
-    };
+    let pointers =
+        |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
     let (argv, env) = (pointers(&plan.argv), pointers(&plan.env));
     let side = ChildSide {
         argv: &argv,

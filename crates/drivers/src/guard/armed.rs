@@ -65,13 +65,7 @@ impl Armed {
             Containment::Cgroup(CgroupHandle::open(Path::new(cgroup))?)
         };
         let lease = InstanceLease::open_writable(Path::new(lease))?;
-        Ok(Armed {
-            resource: resource.to_owned(),
-            epoch,
-            containment,
-            lease,
-            state: State::Armed,
-        })
+        Ok(Armed { resource: resource.to_owned(), epoch, containment, lease, state: State::Armed })
     }
 
     /// How its emptiness is seen, for statements.

@@ -63,7 +63,8 @@ impl Duty {
         let mut poll = Poll::new().map_err(at("wait for events"))?;
         poll.add(&signals, T_SIGNAL).map_err(at("wait for signals"))?;
         let Some(page) = wait_for_page(&options, &mut poll, &signals)? else { return Ok(None) };
-        let incarnation = getrandom::u64().map_err(|e| at("draw a number")(io::Error::other(e.to_string())))?;
+        let incarnation =
+            getrandom::u64().map_err(|e| at("draw a number")(io::Error::other(e.to_string())))?;
         let path = options.run_dir.statements();
         let statements = Statements::open(&path).map_err(at("open its statements"))?;
         let watchdog = options.watchdog.as_deref().map(Watchdog::open).transpose();

@@ -72,12 +72,8 @@ impl InstanceLease {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)?;
         file.set_len(INSTANCE_LEASE_BYTES)?;
         let lease = InstanceLease { words: SharedWords::map(&file, WORDS, true)? };
         lease.words.word(W_MAGIC).store(MAGIC, Release);

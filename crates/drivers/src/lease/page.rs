@@ -176,7 +176,6 @@ fn boot_id() -> io::Result<(u64, u64)> {
     Ok(((id >> 64) as u64, id as u64))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -97,7 +97,11 @@ impl Logs {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn capture(&self, id: u64, file: Option<(&str, &LogSpec)>) -> io::Result<(Output, OwnedFd)> {
+    pub fn capture(
+        &self,
+        id: u64,
+        file: Option<(&str, &LogSpec)>,
+    ) -> io::Result<(Output, OwnedFd)> {
         let (pipe, into) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK)?;
         if let Some((name, spec)) = file {
@@ -261,8 +265,7 @@ impl LogFile {
             self.rotate()?;
         }
         if self.file.is_none() {
-            let file =
-                OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path)?;
+            let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path)?;
             self.len = file.metadata()?.len();
             self.file = Some(file);
         }
@@ -333,14 +336,8 @@ mod tests {
     fn a_disk_that_does_not_keep_up_drops_and_says_so() {
         let (pipe, into) = rustix::pipe::pipe().unwrap();
         let (queue, lines) = sync_channel(1);
-        let mut capture = Capture {
-            id: 1,
-            pipe,
-            tail: VecDeque::new(),
-            dropped: 0,
-            to_file: true,
-            ended: false,
-        };
+        let mut capture =
+            Capture { id: 1, pipe, tail: VecDeque::new(), dropped: 0, to_file: true, ended: false };
         drop(into);
         capture.take(b"one".to_vec(), &queue);
         capture.take(b"two".to_vec(), &queue);

@@ -181,8 +181,7 @@ impl ProcessTable {
     }
 
     fn is_orphan_of(&mut self, row: &Process, family: &Family<'_>) -> bool {
-        if row.started < family.started || (family.launcher != 0 && row.parent != family.launcher)
-        {
+        if row.started < family.started || (family.launcher != 0 && row.parent != family.launcher) {
             return false;
         }
         if family.known.is_some_and(|known| known.contains(&row.pid)) {
@@ -274,14 +273,8 @@ mod tests {
     fn a_hostile_name_does_not_shift_the_fields() {
         let stat = b"42 (a) Z 1 (b) S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 12345 1 2";
         let row = parse_stat(stat).unwrap();
-        let want = Process {
-            pid: 42,
-            parent: 7,
-            group: 8,
-            session: 9,
-            started: 12_345,
-            dead: false,
-        };
+        let want =
+            Process { pid: 42, parent: 7, group: 8, session: 9, started: 12_345, dead: false };
         assert_eq!(row, want);
         assert_eq!(parse_stat(b"42 (x"), None);
         assert_eq!(parse_stat(b""), None);

@@ -100,9 +100,7 @@ fn account_from(
         None => user.gid,
         Some(wanted) => match wanted.parse::<u32>() {
             Ok(gid) => gid,
-            Err(_) => {
-                group_id(group, wanted).ok_or_else(|| UserError::NoGroup(wanted.clone()))?
-            }
+            Err(_) => group_id(group, wanted).ok_or_else(|| UserError::NoGroup(wanted.clone()))?,
         },
     };
     let named = spec.user.is_some() || spec.group.is_some();

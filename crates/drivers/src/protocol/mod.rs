@@ -11,7 +11,7 @@ mod frame;
 mod request;
 
 pub use event::{
-    Asked, Event, Evidence, Gone, InstanceView, Phase, Refusal, Status, Why, TAIL_BYTES_MAX,
+    Asked, Event, Evidence, Gone, InstanceView, Phase, Refusal, Status, TAIL_BYTES_MAX, Why,
 };
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, encode_frame};
 pub use request::{Request, Role};
