@@ -1,1 +1,6 @@
 //! The event loop: transport, heartbeat thread, API, metrics.
+
+pub mod api;
+pub mod identity;
+pub mod net;
+pub mod node;

@@ -89,6 +89,12 @@ impl<D: Disk + 'static> Writer<D> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What was measured, for someone else to look at any time.
+    pub fn reader(&self) -> impl Fn() -> WriterStats + Send + Sync + 'static {
+        let stats = Arc::clone(&self.stats);
+        move || stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Finishes what is queued and gives the files back; `None` where the thread panicked.
     pub fn stop(mut self) -> Option<Segments<D>> {
         self.queue = None;

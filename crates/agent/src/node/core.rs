@@ -67,7 +67,7 @@ pub struct Core {
     /// Inputs.
     pub inputs: Receiver<CoreInput>,
     /// The log's writer.
-    pub writer: journal::Writer,
+    pub writer: journal::Writer<journal::RealDisk>,
     /// The peer transport.
     pub peers: super::peers::PeerTable,
     /// The launcher.

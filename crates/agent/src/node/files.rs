@@ -198,8 +198,10 @@ impl LocalFile {
     /// # Errors
     /// A key that is no `NODE/LINK`.
     pub fn dial_map(&self) -> Result<DialMap, String> {
+        type Side = std::collections::BTreeMap<(NodeName, u8), SocketAddr>;
         let side = |map: &std::collections::BTreeMap<String, SocketAddr>| {
-            map.iter().map(|(key, address)| Ok((dial_key(key)?, *address))).collect()
+            let entry = |(key, address): (&String, &SocketAddr)| Ok((dial_key(key)?, *address));
+            map.iter().map(entry).collect::<Result<Side, String>>()
         };
         Ok(DialMap { peer: side(&self.dial.peer)?, heartbeat: side(&self.dial.heartbeat)? })
     }

@@ -75,12 +75,12 @@ impl LauncherLink {
             Action::Stop { resource } => {
                 let epoch = epoch(&resource);
                 let reason = "it is no longer wanted here".to_owned();
-                Request::Stop { resource, epoch, reason, at_once: false }
+                Request::Stop { resource, epoch, reason }
             }
             Action::Kill { resource } => {
                 let epoch = epoch(&resource);
                 let reason = "its epoch has ended or its health checks fail".to_owned();
-                Request::Stop { resource, epoch, reason, at_once: true }
+                Request::Stop { resource, epoch, reason }
             }
         };
         self.send(&request);
@@ -108,6 +108,7 @@ fn keep(
     loop {
         let (gone, ended): (Sender<()>, Receiver<()>) = channel();
         let (events, to) = (Arc::clone(shared), Arc::clone(checks));
+        let guard = Mutex::new(None);
         let connected = LauncherClient::connect(&run.launcher_socket(), move |event| {
             if let Event::Disconnected { reason } = &event {
                 tracing::warn!(%reason, "the launcher is gone");
@@ -119,7 +120,15 @@ fn keep(
                 return;
             }
             to.on_event(&event);
-            for input in inputs(event) {
+            match &event {
+                Event::Hello { guard: alive, .. } | Event::GuardBack { guard: alive } => {
+                    *lock(&guard) = (*alive != 0).then_some(*alive);
+                }
+                Event::GuardLost => *lock(&guard) = None,
+                _ => {}
+            }
+            let alive = *lock(&guard);
+            for input in inputs(event, alive) {
                 events.give(Input::Instance(input));
             }
         });
@@ -160,10 +169,9 @@ fn keep(
 }
 
 /// What an event of the launcher means to the member machine.
-fn inputs(event: Event) -> Vec<InstanceEvent> {
+fn inputs(event: Event, guard: Option<u64>) -> Vec<InstanceEvent> {
     match event {
-        Event::Hello { guard, .. } => vec![InstanceEvent::Guard((guard != 0).then_some(guard))],
-        Event::Instances { running, burnt, guard, .. } => {
+        Event::Instances { running, burnt, .. } => {
             let running = running
                 .into_iter()
                 .map(|view| {
@@ -171,14 +179,12 @@ fn inputs(event: Event) -> Vec<InstanceEvent> {
                     (view.resource, phase(view.phase), active.then_some(view.epoch))
                 })
                 .collect();
-            let guard = (guard != 0).then_some(guard);
             let mut events = vec![InstanceEvent::LauncherUp { guard, running }];
             events.extend(burnt.into_iter().map(|(r, e)| InstanceEvent::Burnt(r, e)));
             events
         }
-        Event::Ready { resource, role: Role::Standby, .. } | Event::Standby { resource, .. } => {
-            vec![InstanceEvent::Standby(resource)]
-        }
+        Event::Ready { resource, .. } => vec![InstanceEvent::Ready(resource)],
+        Event::Standby { resource, .. } => vec![InstanceEvent::Standby(resource)],
         Event::Active { resource, epoch } => vec![InstanceEvent::Active(resource, epoch)],
         Event::Exited(gone) | Event::Stopped(gone) => vec![ended(gone)],
         Event::StopFailed { resource, .. } | Event::GuardAlarm { resource, .. } => {
@@ -193,9 +199,9 @@ fn inputs(event: Event) -> Vec<InstanceEvent> {
             refused(asked, resource, epoch, why)
         }
         Event::Refused { .. }
+        | Event::Hello { .. }
         | Event::Specified { .. }
         | Event::Started { .. }
-        | Event::Ready { .. }
         | Event::PromoteFailed { .. }
         | Event::Burnt { .. }
         | Event::ProbeResult { .. }
