@@ -96,7 +96,9 @@ pub enum InstanceEvent {
     LauncherDown,
     /// The guard came or went.
     Guard(Option<u64>),
-    /// It runs and is ready as standby (or was demoted).
+    /// It runs and is ready, in whatever role it was started in.
+    Ready(ResourceName),
+    /// It was demoted and is a standby again.
     Standby(ResourceName),
     /// It is active.
     Active(ResourceName, Epoch),
@@ -219,6 +221,14 @@ impl Member {
                 self.guard = None;
             }
             InstanceEvent::Guard(guard) => self.guard = guard,
+            InstanceEvent::Ready(resource) => {
+                let starting = |i: &&mut Instance| {
+                    i.phase == InstancePhase::Starting && i.epoch.is_none()
+                };
+                if let Some(instance) = self.instances.get_mut(&resource).filter(starting) {
+                    instance.phase = InstancePhase::Standby;
+                }
+            }
             InstanceEvent::Standby(resource) => self.on_standby(now, &resource),
             InstanceEvent::Active(resource, epoch) => {
                 if let Some(instance) = self.instances.get_mut(&resource) {

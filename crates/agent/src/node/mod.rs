@@ -22,3 +22,10 @@ pub mod shared;
 pub mod start;
 
 pub use start::{AgentError, AgentOptions, run};
+
+/// API addresses that the node in a data directory knows of, its own first; empty where it knows
+/// none.
+#[must_use]
+pub fn known_endpoints(data: &files::DataDir) -> Vec<std::net::SocketAddr> {
+    data.node().map(|node| node.endpoints).unwrap_or_default()
+}
