@@ -124,8 +124,7 @@ impl Replica {
         if ready.snapshot().is_empty() {
             return None;
         }
-        // Checked when it arrived.
-        let snapshot = decode_snapshot(ready.snapshot()).ok()?;
+        let snapshot = decode_snapshot(ready.snapshot()).expect("checked when it arrived");
         self.node.mut_store().install(snapshot.clone());
         self.queued_snapshot = None;
         self.memberships = [(snapshot.index, snapshot.membership.clone())].into();

@@ -138,3 +138,10 @@ fn changed_messages_never_panic() {
     }
     assert!(accepted > 100, "{accepted} changed messages got through");
 }
+
+#[test]
+fn a_replica_moves_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<journal::Replica>();
+    moves::<journal::Segments<journal::MemoryDisk>>();
+}
