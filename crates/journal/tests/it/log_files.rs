@@ -382,3 +382,33 @@ fn quiet_writes_nothing() {
     }
     assert_eq!(log.disk().operations(), operations, "one note is enough");
 }
+
+/// The older snapshot needs its mark: a segment that holds it stays, whatever its entries are.
+#[test]
+fn a_kept_snapshot_keeps_the_segment_of_its_mark() {
+    use journal::Disk;
+    let options = Options { segment_bytes: journal::MIN_SEGMENT_BYTES };
+    for pad in 0..60 {
+        let (mut log, _) = Segments::open(MemoryDisk::new(), options).unwrap();
+        let data = "x".repeat(20 + 4 * pad);
+        let mut chain = Chain::EMPTY;
+        for index in 1..=30 {
+            let next = entry(index, 1, &data);
+            chain = chain.after_entry(&next);
+            let hard_state = if index == 1 { state(1, 0, 0) } else { None };
+            log.commit(&[write(index, vec![next], hard_state)]).unwrap();
+            if index % 10 == 0 {
+                let mut mark = write(100 + index, Vec::new(), None);
+                mark.snapshot = Some(snapshot(index, 1, chain, false));
+                log.commit(&[mark]).unwrap();
+            }
+        }
+        let mut disk = log.into_disk();
+        let newest = disk.list().unwrap().into_iter().rfind(|name| name.ends_with(".snap"));
+        disk.flip_bit(&newest.unwrap(), 90, 0);
+        let (_, recovered) = Segments::open(disk, options)
+            .unwrap_or_else(|error| panic!("padded by {pad}: {error}"));
+        assert_eq!(recovered.snapshot().unwrap().index, 20);
+        assert_eq!(recovered.entries().len(), 10);
+    }
+}
