@@ -9,7 +9,7 @@ use super::core::Launcher;
 use super::instance::{Instance, Stage};
 use crate::process::containment::{Asker, Containment};
 use crate::process::signals::signal_by_name;
-use crate::protocol::{Event, Evidence, Gone, Role, Status, Why};
+use crate::protocol::{Asked, Event, Evidence, Gone, Role, Status, Why};
 use crate::sys;
 
 /// First pause between two looks whether a killed instance is gone.
@@ -117,8 +117,8 @@ impl Launcher {
             self.disarm(&resource, epoch);
         }
         let Stage::Killing { why, .. } = instance.stage else { return };
-        if instance.quiet {
-            return;
+        if let Some(why) = instance.refused {
+            return self.refuse(Asked::Start, Some(resource), epoch, why);
         }
         if instance.role == Role::Active {
             self.burn(&resource, epoch);
@@ -150,7 +150,7 @@ impl Launcher {
                 .and_then(|()| self.start(resource, Role::Active, epoch))
         };
         if let Err(why) = done {
-            let asked = crate::protocol::Asked::Promote;
+            let asked = Asked::Promote;
             self.refuse(asked, Some(resource.clone()), epoch, why);
         }
     }
