@@ -129,6 +129,7 @@ impl Launcher {
         let logs = Logs::start(&options.log_dir).map_err(at("keep logs"))?;
         let number =
             getrandom::u64().map_err(|e| at("draw a number")(io::Error::other(e.to_string())))?;
+        sys::forbid_dumps().map_err(at("keep out of core dumps"))?;
         tracing::info!(cgroups = cgroups.is_some(), "the launcher is ready");
         Ok(Launcher {
             number,
