@@ -111,7 +111,7 @@ impl Launcher {
         let name = cgroup::root_name(options.node.as_str(), run_dir.path());
         let cgroups = CgroupRoot::prepare(&options.cgroups, &name).map_err(at("use cgroups"))?;
         let mut table = ProcessTable::default();
-        leftovers::kill(run_dir, cgroups.as_ref(), &mut table)?;
+        leftovers::kill(run_dir, cgroups.as_ref(), &mut table, &options.plants)?;
         let page = LeasePage::create(&run_dir.lease_page(), options.longest_lease)?;
         if let Some(uid) = options.agent_uid {
             std::os::unix::fs::chown(run_dir.lease_page(), Some(uid), None)

@@ -47,6 +47,9 @@ table! {
     the_hardware_watchdog_is_fed_and_disarmed,
     a_launcher_told_to_end_stops_everything,
     a_planted_fault_does_break_fencing,
+    a_guard_told_to_end_stops_what_it_has_armed,
+    a_launcher_that_cannot_stop_everything_says_so,
+    a_launcher_does_not_serve_beside_what_it_cannot_kill,
 }
 
 fn check(fine: bool, what: &str) -> Result<(), String> {
@@ -399,4 +402,44 @@ fn a_planted_fault_does_break_fencing(cgroups: bool) -> Result<(), String> {
     // This proves that the other tests would notice.
     until("an act past the lease", || Bench::last_tick(&two.ticks).filter(|at| *at > end))?;
     bench.send(&Request::Stop { resource: name("x"), epoch: epoch(1), reason: String::new() })
+}
+
+fn a_guard_told_to_end_stops_what_it_has_armed(cgroups: bool) -> Result<(), String> {
+    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let two = two(&mut bench)?;
+    // The launcher does not see it: the guard does this by itself.
+    Bench::signal(bench.launcher_pid(), Signal::STOP)?;
+    Bench::signal(bench.guard_pid(), Signal::TERM)?;
+    let status = bench.guard.take().ok_or("a guard")?.wait().map_err(|e| e.to_string())?;
+    check(status.success() && !is_running(two.x), "nothing active outlives it")?;
+    check(statements(&bench)?.contains("cause=guard-leaves"), "and it says so")?;
+    check(is_running(two.y), "the standby is left alone")
+}
+
+fn a_launcher_that_cannot_stop_everything_says_so(cgroups: bool) -> Result<(), String> {
+    let stuck = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let file = stuck.path().join("stuck");
+    let plant = [format!("--plant=unkillable={}", file.display())];
+    let (mut bench, _dir) = bench::start(cgroups, &plant, &[])?;
+    two(&mut bench)?;
+    std::fs::write(&file, b"").map_err(|e| e.to_string())?;
+    Bench::signal(bench.launcher_pid(), Signal::TERM)?;
+    bench.expect("the failure", |e| matches!(e, Event::StopFailed { .. }))?;
+    let status = bench.launcher.take().ok_or("a launcher")?.wait().map_err(|e| e.to_string())?;
+    check(!status.success(), "it leaves with an error")?;
+    let claimed = bench.seen.iter().any(|e| matches!(e, Event::Stopped(_)));
+    check(!claimed, "and without evidence")
+}
+
+fn a_launcher_does_not_serve_beside_what_it_cannot_kill(cgroups: bool) -> Result<(), String> {
+    let stuck = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let file = stuck.path().join("stuck");
+    let plant = [format!("--plant=unkillable={}", file.display())];
+    let (mut bench, _dir) = bench::start(cgroups, &plant, &[])?;
+    Bench::signal(bench.launcher_pid(), Signal::KILL)?;
+    bench.launcher.take().ok_or("a launcher")?.wait().map_err(|e| e.to_string())?;
+    std::fs::write(&file, b"").map_err(|e| e.to_string())?;
+    let mut next = (bench.options.launcher)(&bench.options).spawn().map_err(|e| e.to_string())?;
+    let status = next.wait().map_err(|e| e.to_string())?;
+    check(!status.success(), "it leaves with an error")
 }

@@ -201,10 +201,10 @@ fn older_specification(cgroups: bool) -> Result<(), String> {
 /// By cgroup where its controllers are there, else by limits of the process.
 fn limits_are_set(cgroups: bool) -> Result<(), String> {
     let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
-    let script = "ulimit -v; cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/memory.max \
-                  2>/dev/null; exit 6";
+    let file = "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/memory.max";
+    let script = format!("ulimit -v; cat {file} 2>/dev/null; exit 6");
     let limits = LimitsSpec { memory_bytes: Some(1 << 30), ..LimitsSpec::default() };
-    bench.specify("x", process_resource(ProcessSpec { limits, ..shell(script) }))?;
+    bench.specify("x", process_resource(ProcessSpec { limits, ..shell(&script) }))?;
     bench.ask_start("x", Role::Standby, 1)?;
     let exited = bench.expect("exited", |e| matches!(e, Event::Exited(_)))?;
     let Event::Exited(gone) = exited else { return Err("no exit".into()) };
