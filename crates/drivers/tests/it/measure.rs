@@ -94,7 +94,9 @@ fn measure(cgroups: bool) -> Result<(), String> {
     std::thread::sleep(std::time::Duration::from_secs(10));
     for (name, at) in [("guard", 0), ("launcher", 1)] {
         let ticks = cpu_ticks(pids[at])? - before[at];
-        println!("{name}: {ticks} ms-tens of processor time in 10 s with one active instance");
+        println!(
+            "{name}: {ticks} hundredths of a second of processor time in 10 s with one active instance"
+        );
     }
     Ok(())
 }
