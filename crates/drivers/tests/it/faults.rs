@@ -132,7 +132,7 @@ fn statements(bench: &Bench) -> Result<String, String> {
 fn a_lease_not_renewed_stops_the_active_instance_before_its_end_and_no_standby(
     cgroups: bool,
 ) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     let end = bench.drop_lease().ok_or("a lease")?;
     let gone = stopped(&mut bench)?;
@@ -156,7 +156,7 @@ fn a_lease_not_renewed_stops_the_active_instance_before_its_end_and_no_standby(
 }
 
 fn a_program_s_own_lease_file_says_no_before_it_is_killed(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     let lease = InstanceLease::open_writable(&bench.run_dir.instance_lease(&name("x")))
         .map_err(|e| e.to_string())?;
@@ -171,7 +171,7 @@ fn a_program_s_own_lease_file_says_no_before_it_is_killed(cgroups: bool) -> Resu
 }
 
 fn a_lost_guard_stops_active_instances(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     Bench::signal(bench.guard_pid(), Signal::KILL)?;
     bench.expect("the loss", |e| matches!(e, Event::GuardLost))?;
@@ -186,7 +186,7 @@ fn a_lost_guard_stops_active_instances(cgroups: bool) -> Result<(), String> {
 }
 
 fn a_stopped_guard_does_not_keep_anything_active(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     Bench::signal(bench.guard_pid(), Signal::STOP)?;
     let end = bench.drop_lease().ok_or("a lease")?;
@@ -197,7 +197,7 @@ fn a_stopped_guard_does_not_keep_anything_active(cgroups: bool) -> Result<(), St
 }
 
 fn a_lost_launcher_makes_the_guard_stop_active_instances(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     Bench::signal(bench.launcher_pid(), Signal::KILL)?;
     wait_until_dead(two.x)?;
@@ -212,7 +212,7 @@ fn a_lost_launcher_makes_the_guard_stop_active_instances(cgroups: bool) -> Resul
 }
 
 fn a_stopped_launcher_does_not_keep_anything_active(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     Bench::signal(bench.launcher_pid(), Signal::STOP)?;
     let end = bench.drop_lease().ok_or("a lease")?;
@@ -227,7 +227,7 @@ fn a_stopped_launcher_does_not_keep_anything_active(cgroups: bool) -> Result<(),
 }
 
 fn without_a_guard_nothing_becomes_active(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let habit = Habit::ChangesRoles { ticks: bench.file("ticks") };
     bench.specify("x", Programs.resource(&habit))?;
     bench.specify("y", Programs.resource(&Habit::Plain { ticks: bench.file("other") }))?;
@@ -249,7 +249,7 @@ fn without_a_guard_nothing_becomes_active(cgroups: bool) -> Result<(), String> {
 }
 
 fn without_a_lease_nothing_becomes_active(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let habit = Habit::ChangesRoles { ticks: bench.file("ticks") };
     bench.specify("x", Programs.resource(&habit))?;
     bench.run("x", Role::Standby, 1)?;
@@ -263,7 +263,7 @@ fn without_a_lease_nothing_becomes_active(cgroups: bool) -> Result<(), String> {
 }
 
 fn an_absurd_lease_is_none(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     bench.drop_lease();
     bench.page.set_lease_end(Some(sys::now() + Span::from_ms(3_600_000)));
@@ -277,7 +277,7 @@ fn what_cannot_be_killed_is_no_evidence_but_an_alarm(cgroups: bool) -> Result<()
     let stuck = tempfile::tempdir().map_err(|e| e.to_string())?;
     let file = stuck.path().join("stuck");
     let plant = [format!("--plant=unkillable={}", file.display())];
-    let (mut bench, _dir) = bench::start(cgroups, &plant, &plant)?;
+    let (_dir, mut bench) = bench::start(cgroups, &plant, &plant)?;
     two(&mut bench)?;
     std::fs::write(&file, b"").map_err(|e| e.to_string())?;
     bench.drop_lease();
@@ -308,7 +308,7 @@ fn what_cannot_be_killed_reboots_where_that_is_allowed(cgroups: bool) -> Result<
     let (file, reboot) = (stuck.path().join("stuck"), stuck.path().join("reboot"));
     let plant = format!("--plant=unkillable={}", file.display());
     let guard = [plant.clone(), format!("--reboot={}", reboot.display())];
-    let (mut bench, _dir) = bench::start(cgroups, &[plant], &guard)?;
+    let (_dir, mut bench) = bench::start(cgroups, &[plant], &guard)?;
     two(&mut bench)?;
     std::fs::write(&file, b"").map_err(|e| e.to_string())?;
     check(!reboot.exists(), "not while all is well")?;
@@ -320,7 +320,7 @@ fn what_cannot_be_killed_reboots_where_that_is_allowed(cgroups: bool) -> Result<
 fn the_next_launcher_kills_what_the_last_one_left_and_burns_its_epochs(
     cgroups: bool,
 ) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     // Neither is there to clean up: what is left is the next launcher's work.
     Bench::signal(bench.guard_pid(), Signal::STOP)?;
@@ -339,7 +339,7 @@ fn the_next_launcher_kills_what_the_last_one_left_and_burns_its_epochs(
 }
 
 fn a_lost_agent_changes_nothing_while_the_lease_lasts(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     bench.client = None;
     bench.wait_for_ticks(&two.ticks)?;
@@ -356,7 +356,7 @@ fn a_lost_agent_changes_nothing_while_the_lease_lasts(cgroups: bool) -> Result<(
 }
 
 fn two_launchers_never_serve_one_directory(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     let mut second = (bench.options.launcher)(&bench.options)
         .stderr(std::process::Stdio::null())
@@ -372,7 +372,7 @@ fn the_hardware_watchdog_is_fed_and_disarmed(cgroups: bool) -> Result<(), String
     let device = dir.path().join("watchdog");
     std::fs::write(&device, b"").map_err(|e| e.to_string())?;
     let args = [format!("--watchdog={}", device.display())];
-    let (mut bench, _dir) = bench::start(cgroups, &[], &args)?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &args)?;
     let fed = || std::fs::read_to_string(&device).ok().filter(|text| text.starts_with('f'));
     until("the first feeding", fed)?;
     Bench::signal(bench.guard_pid(), Signal::TERM)?;
@@ -382,7 +382,7 @@ fn the_hardware_watchdog_is_fed_and_disarmed(cgroups: bool) -> Result<(), String
 }
 
 fn a_launcher_told_to_end_stops_everything(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let ticks = bench.file("ticks");
     bench.specify("x", Programs.resource(&Habit::Plain { ticks: ticks.clone() }))?;
     let pid = bench.run("x", Role::Active, 1)?;
@@ -396,7 +396,7 @@ fn a_launcher_told_to_end_stops_everything(cgroups: bool) -> Result<(), String> 
 
 fn a_planted_fault_does_break_fencing(cgroups: bool) -> Result<(), String> {
     let plant = ["--plant=no-fencing".to_owned()];
-    let (mut bench, _dir) = bench::start(cgroups, &plant, &plant)?;
+    let (_dir, mut bench) = bench::start(cgroups, &plant, &plant)?;
     let two = two(&mut bench)?;
     let end = bench.drop_lease().ok_or("a lease")?;
     // This proves that the other tests would notice.
@@ -405,7 +405,7 @@ fn a_planted_fault_does_break_fencing(cgroups: bool) -> Result<(), String> {
 }
 
 fn a_guard_told_to_end_stops_what_it_has_armed(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     // The launcher does not see it: the guard does this by itself.
     Bench::signal(bench.launcher_pid(), Signal::STOP)?;
@@ -420,7 +420,7 @@ fn a_launcher_that_cannot_stop_everything_says_so(cgroups: bool) -> Result<(), S
     let stuck = tempfile::tempdir().map_err(|e| e.to_string())?;
     let file = stuck.path().join("stuck");
     let plant = [format!("--plant=unkillable={}", file.display())];
-    let (mut bench, _dir) = bench::start(cgroups, &plant, &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &plant, &[])?;
     two(&mut bench)?;
     std::fs::write(&file, b"").map_err(|e| e.to_string())?;
     Bench::signal(bench.launcher_pid(), Signal::TERM)?;
@@ -435,7 +435,7 @@ fn a_launcher_does_not_serve_beside_what_it_cannot_kill(cgroups: bool) -> Result
     let stuck = tempfile::tempdir().map_err(|e| e.to_string())?;
     let file = stuck.path().join("stuck");
     let plant = [format!("--plant=unkillable={}", file.display())];
-    let (mut bench, _dir) = bench::start(cgroups, &plant, &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &plant, &[])?;
     Bench::signal(bench.launcher_pid(), Signal::KILL)?;
     bench.launcher.take().ok_or("a launcher")?.wait().map_err(|e| e.to_string())?;
     std::fs::write(&file, b"").map_err(|e| e.to_string())?;

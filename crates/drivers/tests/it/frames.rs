@@ -50,7 +50,7 @@ fn still_serves(bench: &mut Bench, pid: u32) -> Result<(), String> {
 }
 
 fn from_an_agent(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let ticks = bench.file("ticks");
     bench.specify("x", Programs.resource(&Habit::Plain { ticks: ticks.clone() }))?;
     let pid = bench.run("x", Role::Active, 1)?;
@@ -66,7 +66,7 @@ fn from_an_agent(cgroups: bool) -> Result<(), String> {
 }
 
 fn of_another_version(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     bench.specify("x", Programs.resource(&Habit::Plain { ticks: bench.file("ticks") }))?;
     let pid = bench.run("x", Role::Active, 1)?;
     let mut stream = UnixStream::connect(bench.run_dir.launcher_socket()).map_err(text)?;
@@ -86,7 +86,7 @@ fn of_another_version(cgroups: bool) -> Result<(), String> {
 }
 
 fn on_the_guard_s_socket(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let ticks = bench.file("ticks");
     bench.specify("x", Programs.resource(&Habit::Plain { ticks: ticks.clone() }))?;
     let pid = bench.run("x", Role::Active, 1)?;
@@ -119,7 +119,7 @@ fn on_the_guard_s_socket(cgroups: bool) -> Result<(), String> {
 }
 
 fn from_a_program(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let ticks = bench.file("ticks");
     bench.specify("x", Programs.resource(&Habit::Plain { ticks }))?;
     let pid = bench.run("x", Role::Active, 1)?;

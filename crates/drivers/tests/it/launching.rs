@@ -35,7 +35,7 @@ fn shell(script: &str) -> ProcessSpec {
 }
 
 fn commands_of_health_checks(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let mut spec = plain(&bench);
     for script in ["exit 0", "echo it is broken; exit 4", "sleep 60 & sleep 60", "kill -9 $$"] {
         spec.health.push(HealthSpec {
@@ -92,7 +92,7 @@ fn commands_of_health_checks(cgroups: bool) -> Result<(), String> {
 }
 
 fn probed_readiness(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let mut spec = plain(&bench);
     let ResourceKind::Process(process) = &mut spec.kind;
     process.ready = Ready::Probe;
@@ -107,7 +107,7 @@ fn probed_readiness(cgroups: bool) -> Result<(), String> {
 }
 
 fn a_delay_makes_ready(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let mut spec = plain(&bench);
     let ResourceKind::Process(process) = &mut spec.kind;
     process.ready = Ready::DelayMs(100);
@@ -122,7 +122,7 @@ fn a_delay_makes_ready(cgroups: bool) -> Result<(), String> {
 }
 
 fn not_ready_in_time(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let mut spec = Programs.resource(&Habit::NotifiesWhen { exists: bench.file("never") });
     let ResourceKind::Process(process) = &mut spec.kind;
     process.start_ms = 100;
@@ -134,7 +134,7 @@ fn not_ready_in_time(cgroups: bool) -> Result<(), String> {
 
 /// As root: a user of its own. As an ordinary user: a refusal that says why.
 fn runs_as_the_user(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let root = rustix::process::geteuid().is_root();
     let user = if root { "65534" } else { "root" };
     let who = ProcessSpec {
@@ -158,7 +158,7 @@ fn runs_as_the_user(cgroups: bool) -> Result<(), String> {
 /// A daemon that left its session and threw away its environment: only the launcher, to which
 /// it fell, can know whose it is.
 fn hidden_orphan(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let pid_file = bench.file("pid");
     let daemon = format!("echo $$ > {}; exec sleep 100", pid_file.display());
     let script = format!("(env -i setsid /bin/sh -c '{daemon}' &) ; exec sleep 100");
@@ -187,7 +187,7 @@ fn hidden_orphan(cgroups: bool) -> Result<(), String> {
 }
 
 fn older_specification(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     bench.specify("x", plain(&bench))?;
     bench.specify("y", plain(&bench))?;
     let resources = std::collections::BTreeMap::new();
@@ -200,7 +200,7 @@ fn older_specification(cgroups: bool) -> Result<(), String> {
 
 /// By cgroup where its controllers are there, else by limits of the process.
 fn limits_are_set(cgroups: bool) -> Result<(), String> {
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let file = "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/memory.max";
     let script = format!("ulimit -v; cat {file} 2>/dev/null; exit 6");
     let limits = LimitsSpec { memory_bytes: Some(1 << 30), ..LimitsSpec::default() };

@@ -31,7 +31,7 @@ fn run_tests() -> ExitCode {
         let mode = if cgroups { "cgroups" } else { "process_groups" };
         for case in drivers::contract::cases() {
             let run = move || {
-                let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+                let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
                 Ok((case.run)(&mut bench, &subject::Programs)?)
             };
             trials.push(Trial::test(format!("contract::{mode}::{}", case.name), run));

@@ -45,7 +45,7 @@ fn cpu_ticks(pid: u32) -> Result<u64, String> {
 
 fn measure(cgroups: bool) -> Result<(), String> {
     println!("cgroups: {cgroups}");
-    let (mut bench, _dir) = bench::start(cgroups, &[], &[])?;
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let habit = Habit::ChangesRoles { ticks: bench.file("ticks") };
     bench.specify("x", Programs.resource(&habit))?;
     let (mut starts, mut promotes, mut exits, mut lapses) = (vec![], vec![], vec![], vec![]);
