@@ -14,6 +14,7 @@
 pub mod client;
 pub mod contract;
 pub mod guard;
+pub mod health;
 pub mod launcher;
 pub mod lease;
 mod packet;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::net::{
@@ -53,6 +54,7 @@ pub(crate) fn serve(path: &Path) -> io::Result<OwnedFd> {
     crate::process::plan::remove_stale(path)?;
     let fd = socket()?;
     bind(&fd, &SocketAddrUnix::new(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     listen(&fd, BACKLOG)?;
     Ok(fd)
 }

@@ -95,6 +95,16 @@ pub fn lock_memory() -> io::Result<()> {
     Ok(rustix::mm::mlockall(flags)?)
 }
 
+/// Keeps this process out of core dumps and away from debuggers of its own user. Everything that
+/// it reads about itself in `/proc` must be read before.
+///
+/// # Errors
+/// What the kernel says.
+pub fn forbid_dumps() -> io::Result<()> {
+    let none = rustix::process::DumpableBehavior::NotDumpable;
+    Ok(rustix::process::set_dumpable_behavior(none)?)
+}
+
 /// Gives the calling thread real-time priority, which its children don't inherit.
 ///
 /// # Errors

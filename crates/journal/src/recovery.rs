@@ -143,6 +143,8 @@ pub(crate) fn open<D: Disk>(
         superseded: chosen.bad,
         next_sequence: scan.next_sequence,
         synced: scan.next_sequence - 1,
+        last_content: scan.next_sequence - 1,
+        noted: scan.synced,
         chain: scan.chain,
         hard_state: scan.replay.hard_state,
         buffer: Vec::new(),

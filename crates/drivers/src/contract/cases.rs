@@ -216,6 +216,10 @@ fn a_child_left_behind_is_gone_before_the_exit_is_told(
     bench.specify("x", subject.resource(&Habit::LeavesChild { ticks: ticks.clone() }))?;
     bench.ask_start("x", Role::Active, 1)?;
     let gone = exited(bench)?;
+    // Time enough for a child that is still there to show it.
+    bench.specify("y", subject.resource(&Habit::LeavesAtOnce { code: 0 }))?;
+    bench.ask_start("y", Role::Standby, 1)?;
+    exited(bench)?;
     let last = Bench::last_tick(&ticks).ok_or("the child never ran")?;
     check(last <= gone.evidence.at, "the child did nothing after the evidence")?;
     check(gone.status == Status::Code(3), "the leader's status")

@@ -72,6 +72,7 @@ impl Duty {
         let mut table = ProcessTable::default();
         // Touches the memory that a kill will need.
         table.scan().map_err(at("read /proc"))?;
+        sys::forbid_dumps().map_err(at("keep out of core dumps"))?;
         let locked = sys::lock_memory().map_err(|e| e.to_string());
         let realtime = sys::realtime(REALTIME_PRIORITY).map_err(|e| e.to_string());
         tracing::info!(incarnation, ?locked, ?realtime, "the guard is ready");

@@ -111,7 +111,7 @@ impl Launcher {
         let name = cgroup::root_name(options.node.as_str(), run_dir.path());
         let cgroups = CgroupRoot::prepare(&options.cgroups, &name).map_err(at("use cgroups"))?;
         let mut table = ProcessTable::default();
-        leftovers::kill(run_dir, cgroups.as_ref(), &mut table)?;
+        leftovers::kill(run_dir, cgroups.as_ref(), &mut table, &options.plants)?;
         let page = LeasePage::create(&run_dir.lease_page(), options.longest_lease)?;
         if let Some(uid) = options.agent_uid {
             std::os::unix::fs::chown(run_dir.lease_page(), Some(uid), None)
@@ -129,6 +129,7 @@ impl Launcher {
         let logs = Logs::start(&options.log_dir).map_err(at("keep logs"))?;
         let number =
             getrandom::u64().map_err(|e| at("draw a number")(io::Error::other(e.to_string())))?;
+        sys::forbid_dumps().map_err(at("keep out of core dumps"))?;
         tracing::info!(cgroups = cgroups.is_some(), "the launcher is ready");
         Ok(Launcher {
             number,

@@ -10,7 +10,7 @@ use super::talk::Talk;
 use crate::lease::InstanceLease;
 use crate::process::containment::Containment;
 use crate::process::logs::Output;
-use crate::protocol::{InstanceView, Phase, Role, Status, Why};
+use crate::protocol::{InstanceView, Phase, Refusal, Role, Status, Why};
 
 /// How far an instance has got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +98,9 @@ pub(super) struct Instance {
     pub(super) guard: u64,
     /// Whether the guard (as far as is known) has it armed.
     pub(super) armed: bool,
-    /// The start was refused: it goes without events and evidence.
-    pub(super) quiet: bool,
+    /// The start was refused, for this reason: it goes without evidence, as its program never
+    /// ran, and the refusal is told once nothing of it is left.
+    pub(super) refused: Option<Refusal>,
     /// Started as active under this epoch once it is gone.
     pub(super) then_active: Option<Epoch>,
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use model::Span;
 
 use super::{LEFTOVERS_LIMIT, LauncherError};
+use crate::plant::Plants;
 use crate::process::cgroup::CgroupRoot;
 use crate::process::table::{Family, ProcessTable, kill_exactly};
 use crate::run_dir::RunDir;
@@ -36,12 +37,14 @@ pub(super) fn kill(
     run_dir: &RunDir,
     cgroups: Option<&CgroupRoot>,
     table: &mut ProcessTable,
+    plants: &Plants,
 ) -> Result<(), LauncherError> {
     let at = |e: io::Error| LauncherError::Io("kill what an earlier launcher left", e);
     let leaders = read_pids(run_dir).map_err(at)?;
     let begun = sys::now();
     loop {
         let mut left = strike(run_dir, &leaders, table).map_err(at)?;
+        left += usize::from(plants.leftover_seen());
         if let Some(root) = cgroups {
             let whole = root.whole().map_err(at)?;
             if !whole.is_empty().map_err(at)? {

@@ -56,8 +56,7 @@ impl Launcher {
         if role == Role::Standby {
             self.open_gate(id);
         } else if !self.arm(id, epoch) {
-            self.drop_unstarted(id);
-            return Err(Refusal::NoGuard);
+            self.drop_unstarted(id, Refusal::NoGuard);
         }
         Ok(())
     }
@@ -165,7 +164,7 @@ impl Launcher {
             since: now,
             guard: 0,
             armed: false,
-            quiet: false,
+            refused: None,
             then_active: None,
         };
         self.watch_instance(&instance)?;
@@ -217,23 +216,23 @@ impl Launcher {
         let Stage::Arming { promote, .. } = instance.stage else { return };
         let (resource, epoch) = (instance.resource.clone(), instance.epoch);
         instance.armed = false;
-        let asked = if promote { Asked::Promote } else { Asked::Start };
         if promote {
             instance.stage = Stage::Running;
         }
         self.disarm(&resource, epoch);
         let covered = self.covered(self.options.timers.stopping);
         let why = if covered { Refusal::NoGuard } else { Refusal::NoLease };
-        self.refuse(asked, Some(resource), epoch, why);
-        if !promote {
-            self.drop_unstarted(id);
+        if promote {
+            self.refuse(Asked::Promote, Some(resource), epoch, why);
+        } else {
+            self.drop_unstarted(id, why);
         }
     }
 
     /// Ends a child whose program never ran.
-    fn drop_unstarted(&mut self, id: u64) {
+    fn drop_unstarted(&mut self, id: u64, why: Refusal) {
         if let Some(instance) = self.instances.get_mut(&id) {
-            instance.quiet = true;
+            instance.refused = Some(why);
             instance.gate = None;
         }
         self.kill(id, Why::StartFailed("not armed".into()));

@@ -9,7 +9,7 @@ use super::core::Launcher;
 use super::instance::{Instance, Stage};
 use crate::process::containment::{Asker, Containment};
 use crate::process::signals::signal_by_name;
-use crate::protocol::{Event, Evidence, Gone, Role, Status, Why};
+use crate::protocol::{Asked, Event, Evidence, Gone, Role, Status, Why};
 use crate::sys;
 
 /// First pause between two looks whether a killed instance is gone.
@@ -106,38 +106,40 @@ impl Launcher {
         leaders.chain(probes).collect()
     }
 
-    /// Everything was seen to be gone: says so, with evidence.
+    /// Everything was seen to be gone: says so, with evidence, and only then clears up.
     fn finish(&mut self, id: u64) {
         let Some(mut instance) = self.instances.remove(&id) else { return };
-        self.forget(&instance);
-        self.write_pids();
         let tail = instance.output.take().map(|o| o.finish()).unwrap_or_default();
         let (resource, epoch) = (instance.resource.clone(), instance.epoch);
         if instance.armed {
             self.disarm(&resource, epoch);
         }
-        let Stage::Killing { why, .. } = instance.stage else { return };
-        if instance.quiet {
-            return;
+        let refused = instance.refused.take();
+        if refused.is_none() {
+            self.tell_gone(&instance, tail);
         }
+        self.forget(&instance);
+        self.write_pids();
+        if let Some(why) = refused {
+            self.refuse(Asked::Start, Some(resource), epoch, why);
+        } else if let Some(epoch) = instance.then_active {
+            self.start_promoted(&resource, epoch);
+        }
+    }
+
+    fn tell_gone(&mut self, instance: &Instance, output_tail: String) {
+        let Stage::Killing { why, .. } = &instance.stage else { return };
+        let (resource, epoch) = (instance.resource.clone(), instance.epoch);
         if instance.role == Role::Active {
             self.burn(&resource, epoch);
         }
-        let evidence = Evidence {
-            resource: resource.clone(),
-            epoch,
-            role: instance.role,
-            guard: instance.guard,
-            at: sys::now(),
-        };
+        let (role, guard, at) = (instance.role, instance.guard, sys::now());
+        let evidence = Evidence { resource: resource.clone(), epoch, role, guard, at };
         let status = instance.status.unwrap_or(Status::Unknown);
-        let own = why == Why::ItsOwn;
-        let gone = Gone { evidence, status, why, output_tail: tail };
-        self.gone.insert(resource.clone(), gone.clone());
+        let own = *why == Why::ItsOwn;
+        let gone = Gone { evidence, status, why: why.clone(), output_tail };
+        self.gone.insert(resource, gone.clone());
         self.tell(&if own { Event::Exited(gone) } else { Event::Stopped(gone) });
-        if let Some(epoch) = instance.then_active {
-            self.start_promoted(&resource, epoch);
-        }
     }
 
     /// The second half of a promotion by restart.
@@ -150,7 +152,7 @@ impl Launcher {
                 .and_then(|()| self.start(resource, Role::Active, epoch))
         };
         if let Err(why) = done {
-            let asked = crate::protocol::Asked::Promote;
+            let asked = Asked::Promote;
             self.refuse(asked, Some(resource.clone()), epoch, why);
         }
     }

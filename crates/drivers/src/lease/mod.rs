@@ -16,9 +16,9 @@ pub const fn beat_every(timers: &Timers) -> Span {
     Span(timers.heartbeat.0 * 2)
 }
 
-/// How old a beat may be before its owner counts as gone: ten heartbeats, which is shorter than
-/// the lease in every profile.
+/// How old a beat may be before its owner counts as gone: one lease. Until then a guard that only
+/// got no processor costs nobody a failover; the launcher's own second line holds meanwhile.
 #[must_use]
 pub const fn beat_limit(timers: &Timers) -> Span {
-    Span(timers.heartbeat.0 * 10)
+    timers.lease
 }

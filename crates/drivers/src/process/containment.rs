@@ -101,13 +101,16 @@ pub struct Asker<'a> {
 }
 
 impl Containment {
-    /// Sends the kill to everything, first thing, without looking.
+    /// Sends the kill to everything that is in sight at once.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn kill_at_once(&self) -> io::Result<()> {
         match self {
-            Containment::Cgroup(cgroup) => cgroup.kill(),
+            Containment::Cgroup(cgroup) => match cgroup.is_empty() {
+                Ok(true) => Ok(()),
+                _ => cgroup.kill(),
+            },
             Containment::Tree(tree) => {
                 if table::started(tree.leader) != Some(tree.started) {
                     return Ok(());
@@ -130,15 +133,22 @@ impl Containment {
                 cgroup.kill()?;
                 cgroup.is_empty()
             }
-            // Twice, because a table read while processes fork may miss the newest.
-            Containment::Tree(tree) => {
-                Ok(tree.strike_once(table, asker)? && tree.strike_once(table, asker)?)
-            }
+            Containment::Tree(tree) => tree.strike(table, asker),
         }
     }
 }
 
 impl TreeHandle {
+    /// One look is enough while the kernel hands out rising numbers: `/proc` is read in their
+    /// order, so that a process born meanwhile lies ahead. Where they have begun anew at the
+    /// bottom during the look, a second one is needed.
+    fn strike(&self, table: &mut ProcessTable, asker: Asker<'_>) -> io::Result<bool> {
+        let before = table::newest_pid();
+        let empty = self.strike_once(table, asker)?;
+        let rising = before.is_some() && before <= table::newest_pid();
+        Ok(empty && (rising || self.strike_once(table, asker)?))
+    }
+
     fn strike_once(&self, table: &mut ProcessTable, asker: Asker<'_>) -> io::Result<bool> {
         table.scan()?;
         let family = Family {

@@ -7,7 +7,7 @@ use drivers::contract::{Bench, BenchOptions};
 use drivers::guard::{self, GuardOptions, Reboot};
 use drivers::launcher::{self, LauncherOptions};
 use drivers::plant::Plants;
-use drivers::process::cgroup::{CgroupChoice, CgroupRoot};
+use drivers::process::cgroup::{CgroupChoice, CgroupRoot, root_name};
 use drivers::run_dir::RunDir;
 use model::{NodeName, Span, Timers};
 use tempfile::TempDir;
@@ -30,12 +30,43 @@ pub(crate) fn modes() -> Vec<bool> {
     }
 }
 
-/// Starts a bench in a fresh directory, which goes with the second value.
+/// Where a bench stands; what a launcher that was killed left there goes with it.
+pub(crate) struct Place {
+    dir: TempDir,
+    cgroups: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.cgroups {
+            return;
+        }
+        let name = root_name(node().as_str(), &self.dir.path().join("run"));
+        let cleared = CgroupRoot::prepare(&CgroupChoice::Auto, &name).and_then(|root| {
+            let Some(root) = root else { return Ok(()) };
+            root.whole()?.kill()?;
+            // What was killed takes a moment to go.
+            for _ in 0..1_000 {
+                if root.whole()?.is_empty()? {
+                    break;
+                }
+                std::thread::park_timeout(std::time::Duration::from_millis(1));
+            }
+            root.remove_self()
+        });
+        if let Err(error) = cleared {
+            eprintln!("the cgroup {name} stays: {error}");
+        }
+    }
+}
+
+/// Starts a bench in a fresh directory, which goes with the first value: bind it first, so that
+/// it goes last.
 pub(crate) fn start(
     cgroups: bool,
     launcher_args: &[String],
     guard_args: &[String],
-) -> Result<(Bench, TempDir), String> {
+) -> Result<(Place, Bench), String> {
     let dir = tempfile::Builder::new().prefix("bs").tempdir().map_err(|e| e.to_string())?;
     let options = BenchOptions {
         dir: dir.path().to_owned(),
@@ -46,7 +77,9 @@ pub(crate) fn start(
         launcher_args: launcher_args.to_vec(),
         guard_args: guard_args.to_vec(),
     };
-    Ok((Bench::start(options)?, dir))
+    let place = Place { dir, cgroups };
+    let bench = Bench::start(options)?;
+    Ok((place, bench))
 }
 
 fn command(what: &str, options: &BenchOptions, args: &[String]) -> Command {

@@ -185,10 +185,7 @@ impl Group {
 
     /// Carries out all work but the writes, which stay pending.
     pub(crate) fn pump(&mut self, id: u64) {
-        loop {
-            let Some(work) = self.running(id).replica.work() else {
-                break;
-            };
+        while let Some(work) = self.running(id).replica.work() {
             self.carry_out(id, work);
         }
         let role = self.replica(id).role();

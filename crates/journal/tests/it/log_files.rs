@@ -316,3 +316,99 @@ fn leftovers_of_a_crash_go_at_the_next_start() {
     let names = log.disk().list().unwrap();
     assert_eq!(names, ["00000000000000000001.log", "somebody's notes"]);
 }
+
+/// Found by the crash test: a segment whose repeated hard state was torn off stayed, and once the
+/// older ones were pruned the log had no hard state.
+#[test]
+fn a_segment_that_never_began_is_removed() {
+    use journal::Disk;
+    let (mut log, _) = open(MemoryDisk::new());
+    let long = "x".repeat(3000);
+    log.commit(&[write(1, vec![entry(1, 1, &long)], state(1, 2, 0))]).unwrap();
+    log.append(&[write(2, vec![entry(2, 1, "torn")], None)]).unwrap();
+    let disk = log.into_disk();
+    assert_eq!(disk.list().unwrap().len(), 2);
+    for kept in 0..=116 {
+        let mut disk = disk.clone();
+        disk.crash(|unsynced| match unsynced {
+            journal::Unsynced::Tail { .. } => Kept::first(kept),
+            _ => Kept::everything(),
+        });
+        let (log, recovered) = open(disk);
+        assert_eq!(log.disk().list().unwrap().len(), 1, "{kept} bytes of the new segment");
+        assert_eq!(recovered.hard_state().vote, 2);
+    }
+}
+
+/// Found by the random runs: after pruning, the oldest entries left may be uncommitted ones that
+/// a later conflict, beginning below them, replaced.
+#[test]
+fn pruning_may_leave_entries_that_a_lower_one_replaced() {
+    use journal::Disk;
+    let (mut log, _) = open(MemoryDisk::new());
+    let mut first = write(1, Vec::new(), state(1, 0, 1));
+    first.snapshot = Some(snapshot(1, 1, Chain::EMPTY, true));
+    log.commit(&[first]).unwrap();
+    let long = "x".repeat(500);
+    for index in 2..=13 {
+        log.commit(&[write(index, vec![entry(index, 2, &long)], state(2, 0, 1))]).unwrap();
+    }
+    // Another leader's entries replace them all; then two snapshots cover most.
+    let mut chain = Chain::EMPTY;
+    for index in 2..=16 {
+        let next = entry(index, 3, &long);
+        let mut writes = write(20 + index, vec![next.clone()], state(3, 0, index - 1));
+        if index == 13 || index == 14 {
+            writes.snapshot = Some(snapshot(index - 1, 3, chain, false));
+        }
+        chain = chain.after_entry(&next);
+        log.commit(&[writes]).unwrap();
+    }
+    let names = log.disk().list().unwrap();
+    assert_ne!(names[0], format!("{:020}.log", 1), "the oldest segment went: {names:?}");
+    let (_, recovered) = open(log.into_disk());
+    assert_eq!(recovered.snapshot().unwrap().index, 13);
+    let terms: Vec<_> = recovered.entries().iter().map(|e| (e.index, e.term)).collect();
+    assert_eq!(terms, [(14, 3), (15, 3), (16, 3)]);
+}
+
+#[test]
+fn quiet_writes_nothing() {
+    let (mut log, _) = open(MemoryDisk::new());
+    log.commit(&[write(1, vec![entry(1, 1, "a")], state(1, 0, 0))]).unwrap();
+    let operations = log.disk().operations();
+    for _ in 0..5 {
+        log.commit(&[]).unwrap();
+    }
+    assert_eq!(log.disk().operations(), operations, "one note is enough");
+}
+
+/// The older snapshot needs its mark: a segment that holds it stays, whatever its entries are.
+#[test]
+fn a_kept_snapshot_keeps_the_segment_of_its_mark() {
+    use journal::Disk;
+    let options = Options { segment_bytes: journal::MIN_SEGMENT_BYTES };
+    for pad in 0..60 {
+        let (mut log, _) = Segments::open(MemoryDisk::new(), options).unwrap();
+        let data = "x".repeat(20 + 4 * pad);
+        let mut chain = Chain::EMPTY;
+        for index in 1..=30 {
+            let next = entry(index, 1, &data);
+            chain = chain.after_entry(&next);
+            let hard_state = if index == 1 { state(1, 0, 0) } else { None };
+            log.commit(&[write(index, vec![next], hard_state)]).unwrap();
+            if index % 10 == 0 {
+                let mut mark = write(100 + index, Vec::new(), None);
+                mark.snapshot = Some(snapshot(index, 1, chain, false));
+                log.commit(&[mark]).unwrap();
+            }
+        }
+        let mut disk = log.into_disk();
+        let newest = disk.list().unwrap().into_iter().rfind(|name| name.ends_with(".snap"));
+        disk.flip_bit(&newest.unwrap(), 90, 0);
+        let (_, recovered) = Segments::open(disk, options)
+            .unwrap_or_else(|error| panic!("padded by {pad}: {error}"));
+        assert_eq!(recovered.snapshot().unwrap().index, 20);
+        assert_eq!(recovered.entries().len(), 10);
+    }
+}
