@@ -110,11 +110,8 @@ impl IdentityFiles {
     /// # Errors
     /// [`IdentityError::File`].
     pub fn save_authority(&self, authority: &Authority) -> Result<(), IdentityError> {
-        let both = Zeroizing::new(format!(
-            "{}{}",
-            authority.certificate().to_pem(),
-            *authority.key_pem()
-        ));
+        let both =
+            Zeroizing::new(format!("{}{}", authority.certificate().to_pem(), *authority.key_pem()));
         self.write(AUTHORITY_KEY, both.as_bytes(), 0o600)
     }
 

@@ -30,8 +30,7 @@ impl NodeKey {
     /// # Errors
     /// [`IdentityError::Malformed`] where it is none.
     pub fn from_pem(pem: &str) -> Result<NodeKey, IdentityError> {
-        let key =
-            KeyPair::from_pem(pem).map_err(|e| IdentityError::malformed("private key", e))?;
+        let key = KeyPair::from_pem(pem).map_err(|e| IdentityError::malformed("private key", e))?;
         Ok(NodeKey(key))
     }
 

@@ -107,8 +107,8 @@ impl JoinToken {
         if *sum != checksum(content) {
             return Err(TokenTextError::Checksum);
         }
-        let (token, rest) = postcard::take_from_bytes::<JoinToken>(content)
-            .map_err(|_| TokenTextError::Content)?;
+        let (token, rest) =
+            postcard::take_from_bytes::<JoinToken>(content).map_err(|_| TokenTextError::Content)?;
         match rest {
             [] if token.addresses.len() <= ADDRESSES_MAX => Ok(token),
             [] => Err(TokenTextError::TooLong),

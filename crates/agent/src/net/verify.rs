@@ -173,8 +173,7 @@ pub(super) struct ClientVerifier {
 impl ClientVerifier {
     /// For the peer port: nodes only, within their time.
     pub(super) fn peers(bundle: &TrustBundle) -> Result<Self, IdentityError> {
-        let rules =
-            Rules { cluster: bundle.cluster(), nodes_only: true, expiry: Expiry::Refuse };
+        let rules = Rules { cluster: bundle.cluster(), nodes_only: true, expiry: Expiry::Refuse };
         ClientVerifier::new(bundle, rules, true)
     }
 

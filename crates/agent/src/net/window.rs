@@ -64,8 +64,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(step);
             let back = (state >> 33) % (WINDOW + 40);
             let counter = (newest + (state >> 20) % 3).saturating_sub(back * ((state >> 7) % 2));
-            let expect =
-                counter != 0 && !taken.contains(&counter) && counter + WINDOW > newest;
+            let expect = counter != 0 && !taken.contains(&counter) && counter + WINDOW > newest;
             assert_eq!(window.is_new(counter), expect, "{counter} after {newest}");
             if expect {
                 window.note(counter);

@@ -1,5 +1,6 @@
 //! Integration tests of the agent: one binary, a file per part.
 
+mod api;
 mod identity;
 mod net_peers;
 mod net_seal;

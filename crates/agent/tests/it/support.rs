@@ -20,49 +20,66 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Longest time anything in a test may take.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A cluster's authority.
-pub struct Issuer {
-    pub cluster: ClusterId,
-    pub authority: Authority,
+pub(crate) struct Issuer {
+    pub(crate) cluster: ClusterId,
+    pub(crate) authority: Authority,
 }
 
 impl Issuer {
     /// A new cluster.
-    pub fn new() -> Issuer {
+    pub(crate) fn new() -> Issuer {
         Issuer::of(ClusterId::random())
     }
 
     /// A new authority of this cluster.
-    pub fn of(cluster: ClusterId) -> Issuer {
-        let authority = Authority::create(cluster, "exchange-a", wall_s()).unwrap();
+    pub(crate) fn of(cluster: ClusterId) -> Issuer {
+        Issuer::since(cluster, 0)
+    }
+
+    /// The same, made so many days ago.
+    pub(crate) fn since(cluster: ClusterId, days: u64) -> Issuer {
+        let made_s = wall_s() - days * 86_400;
+        let authority = Authority::create(cluster, "exchange-a", made_s).unwrap();
         Issuer { cluster, authority }
     }
 
-    pub fn bundle(&self) -> TrustBundle {
+    pub(crate) fn bundle(&self) -> TrustBundle {
         TrustBundle::new(vec![self.authority.certificate().clone()]).unwrap()
     }
 
     /// A credential that is valid now.
-    pub fn credential(&self, role: Role, name: &str) -> Credential {
+    pub(crate) fn credential(&self, role: Role, name: &str) -> Credential {
         self.credential_within(role, name, Validity::days(wall_s(), 30))
     }
 
     /// A credential that ran out a day ago.
-    pub fn expired(&self, role: Role, name: &str) -> Credential {
+    pub(crate) fn expired(&self, role: Role, name: &str) -> Credential {
         let now = wall_s();
         let validity = Validity { begins_s: now - 31 * 86_400, ends_s: now - 86_400 };
         self.credential_within(role, name, validity)
     }
 
-    pub fn credential_within(&self, role: Role, name: &str, validity: Validity) -> Credential {
+    pub(crate) fn credential_within(
+        &self,
+        role: Role,
+        name: &str,
+        validity: Validity,
+    ) -> Credential {
         let key = NodeKey::generate().unwrap();
         let chain = self.chain(role, name, &key, validity);
         Credential::new(self.bundle(), &chain, key).unwrap()
     }
 
-    pub fn chain(&self, role: Role, name: &str, key: &NodeKey, validity: Validity) -> String {
+    pub(crate) fn chain(
+        &self,
+        role: Role,
+        name: &str,
+        key: &NodeKey,
+        validity: Validity,
+    ) -> String {
         let subject = Subject { cluster: self.cluster, role, name: name.parse().unwrap() };
         let request = CertificateRequest::from_pem(&key.request().unwrap()).unwrap();
         let loopback = ["127.0.0.1".parse().unwrap()];
@@ -71,7 +88,7 @@ impl Issuer {
 }
 
 /// Waits for something that will happen, within [`LIMIT`].
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(value) => value,
         Err(_) => panic!("did not happen within {LIMIT:?}: {what}"),
@@ -79,7 +96,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// Asks until the answer is yes, within [`LIMIT`].
-pub async fn until(what: &str, mut ask: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut ask: impl FnMut() -> bool) {
     let asking = async {
         while !ask() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -128,7 +145,7 @@ impl ServerCertVerifier for Gullible {
 }
 
 /// TLS as an attacker would speak it: with any certificate, believing every server.
-pub async fn tls(
+pub(crate) async fn tls(
     to: SocketAddr,
     credential: Option<&Credential>,
     protocol: &[u8],
@@ -156,7 +173,7 @@ pub async fn tls(
 
 /// The same, up to the server's first word: where the certificate is refused, TLS 1.3 tells the
 /// client only then.
-pub async fn attack(
+pub(crate) async fn attack(
     to: SocketAddr,
     credential: Option<&Credential>,
     protocol: &[u8],

@@ -147,7 +147,8 @@ fn check(shared: &Shared, hello: &Hello, caller: &Caller) -> Result<(), (Refused
     }
     let belongs = hello.from != shared.replica && belongs(shared, &caller.name, hello.from);
     if !belongs {
-        let detail = format!("the cluster has no node {} with replica #{}", caller.name, hello.from);
+        let detail =
+            format!("the cluster has no node {} with replica #{}", caller.name, hello.from);
         return Err((Refused::Replica, detail));
     }
     Ok(())

@@ -122,8 +122,7 @@ impl Dialler {
                 Some(refusal) => DialError::Identity { address, detail: refusal.to_string() },
                 None => DialError::Connect { address, error },
             })?;
-        check_name(&tls, peer)
-            .map_err(|detail| DialError::Identity { address, detail })?;
+        check_name(&tls, peer).map_err(|detail| DialError::Identity { address, detail })?;
         let (reader, mut writer) = tokio::io::split(tls);
         let mut reader = Reader::new(reader);
         timeout_at(until, writer.write_all(&self.hello(peer)))
