@@ -76,7 +76,7 @@ pub struct CreateToken {
 }
 
 /// Somebody who joins with a token.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Join {
     /// The token's secret.
     pub secret: [u8; 32],
@@ -88,8 +88,14 @@ pub struct Join {
     pub datagram_key: Option<DatagramPublicKey>,
 }
 
+impl std::fmt::Debug for Join {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Join").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// The body of a join.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinBody {
     /// The token's secret, 64 hex digits.
@@ -101,6 +107,12 @@ pub struct JoinBody {
     /// Nodes only: the public half of its datagram key, 64 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagram_key: Option<String>,
+}
+
+impl std::fmt::Debug for JoinBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinBody").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// The body of a renewal.
@@ -156,7 +168,8 @@ pub enum Refusal {
     NotFound,
     /// It does not fit the state of the cluster (409).
     Conflict,
-    /// It can't be done now: no quorum, no coordinator (503).
+    /// It can't be done now, and nothing was: no quorum, no coordinator (503). A client asks
+    /// another node.
     Unavailable,
     /// A mistake of ours (500).
     Internal,

@@ -102,6 +102,15 @@ fn listed(tries: &[(SocketAddr, String)]) -> String {
     tries.iter().map(|(address, why)| format!("\n  {address}: {why}")).collect()
 }
 
+impl ClientError {
+    fn is_unavailable(&self) -> bool {
+        matches!(self, ClientError::Refused { status: 503, problem, .. } if problem.code != HEALTH)
+    }
+}
+
+/// The code we give to a no that came without one: the answer to a health check.
+const HEALTH: &str = "status";
+
 /// A client of the API.
 pub struct ApiClient {
     tls: Arc<ClientConfig>,
@@ -247,14 +256,18 @@ impl ApiClient {
             return Err(ClientError::NoEndpoint);
         }
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut tries = Vec::new();
+        let (mut tries, mut last) = (Vec::new(), None);
         for at in (0..count).map(|turn| (first + turn) % count) {
             let address = self.endpoints[at];
             match self.ask(address, None, &method, path, body).await {
-                Ok(answer) => {
-                    self.preferred.store(at, Ordering::Relaxed);
-                    return self.follow(answer, &method, path, body).await;
-                }
+                Ok(answer) => match self.follow(answer, &method, path, body).await {
+                    // It says that nothing was done, and another node may be able to.
+                    Err(unable) if unable.is_unavailable() => last = Some(unable),
+                    outcome => {
+                        self.preferred.store(at, Ordering::Relaxed);
+                        return outcome;
+                    }
+                },
                 Err(Failure::After { node, detail }) if method != Method::GET => {
                     return Err(ClientError::Unknown { node, address, detail });
                 }
@@ -263,7 +276,7 @@ impl ApiClient {
                 }
             }
         }
-        Err(ClientError::Unreachable { tries })
+        Err(last.unwrap_or(ClientError::Unreachable { tries }))
     }
 
     /// Follows hints to the coordinator and turns a no into an error.
@@ -393,7 +406,7 @@ fn refused_or(answer: Answer) -> Result<Answer, ClientError> {
     let status = answer.status.as_u16();
     let problem = serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
         let text: String = String::from_utf8_lossy(&answer.body).chars().take(500).collect();
-        Problem::new("status", format!("status {status}: {text}"), "look at the node's log")
+        Problem::new(HEALTH, format!("status {status}: {text}"), "look at the node's log")
     });
     Err(ClientError::Refused { node: answer.node, status, problem })
 }

@@ -20,7 +20,7 @@ use super::call::{Backend, Elsewhere, Problem, Refusal, Reply};
 use super::metrics::Metrics;
 use super::routes;
 use crate::identity::{Caller, wall_s};
-use crate::net::counters::Denied;
+use crate::net::counters::{Denied, worth_a_line};
 
 /// What handlers share.
 pub(super) struct Api {
@@ -100,7 +100,7 @@ async fn guard(
                 api.metrics.counters.call_denied(Denied::Timeout);
                 let message = format!("the call took longer than {} s", api.call_max.as_secs());
                 let help = "ask for `status`: it may have been carried out all the same";
-                problem(StatusCode::SERVICE_UNAVAILABLE, Problem::new("timeout", message, help))
+                problem(StatusCode::GATEWAY_TIMEOUT, Problem::new("timeout", message, help))
             }
         },
     };
@@ -109,8 +109,10 @@ async fn guard(
 }
 
 fn denied(api: &Api, route: Route, denial: &Denial) -> Response {
-    api.metrics.counters.call_denied(denial.counted_as());
-    tracing::info!(route = route.as_str(), %denial, "call denied");
+    let count = api.metrics.counters.call_denied(denial.counted_as());
+    if worth_a_line(count) {
+        tracing::info!(route = route.as_str(), %denial, count, "call denied");
+    }
     let code = denial.counted_as().as_str();
     problem(StatusCode::FORBIDDEN, Problem::new(code, denial, denial.help()))
 }

@@ -153,10 +153,10 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, mut stopping: watch::
                         let stopping = stopping.clone();
                         connections.spawn(connection(shared, stream, from, permit, stopping));
                     }
-                    None => shared
-                        .metrics
-                        .counters
-                        .connection_refused(Port::Api, Refused::TooMany),
+                    None => {
+                        let counters = &shared.metrics.counters;
+                        counters.connection_refused(Port::Api, Refused::TooMany);
+                    }
                 },
                 Err(error) => {
                     tracing::warn!(%error, "can't accept API connections; trying again");

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::counters::{Counters, Port, Refused};
+use super::counters::{Counters, Port, Refused, worth_a_line};
 use super::verify::Refusal;
 use crate::identity::{Caller, wall_s};
 
@@ -32,8 +32,10 @@ pub(crate) async fn accept(
             Err(detail) => (Refused::Malformed, detail),
         },
     };
-    counters.connection_refused(port, reason);
-    tracing::info!(%port, %from, %reason, detail, "connection refused");
+    let count = counters.connection_refused(port, reason);
+    if worth_a_line(count) {
+        tracing::info!(%port, %from, %reason, detail, count, "connection refused");
+    }
     None
 }
 

@@ -17,7 +17,7 @@ pub struct Boot {
 impl Boot {
     /// This start, under the number that was drawn for it.
     #[must_use]
-    pub fn new(start: u64) -> Boot {
+    pub(super) fn new(start: u64) -> Boot {
         Boot { start, nonce: u64::from_be_bytes(crate::identity::random()) }
     }
 }

@@ -130,6 +130,13 @@ reasons! {
     }
 }
 
+/// Whether an event of this count is worth a line in the log: the first few and then ever fewer,
+/// so that whoever knocks without end does not fill the disk. The counters tell the rest.
+#[must_use]
+pub const fn worth_a_line(count: u64) -> bool {
+    count < 10 || count.is_power_of_two()
+}
+
 type Labels<const N: usize> = Family<[(&'static str, &'static str); N], Counter>;
 
 /// The counters. Clones share them.
@@ -199,9 +206,9 @@ impl Counters {
         self.dropped[reason as usize].get()
     }
 
-    /// Counts a refused connection.
-    pub fn connection_refused(&self, port: Port, reason: Refused) {
-        self.connection_counter(port, reason).inc();
+    /// Counts a refused connection; returns how many there are now.
+    pub fn connection_refused(&self, port: Port, reason: Refused) -> u64 {
+        self.connection_counter(port, reason).inc() + 1
     }
 
     /// Connections refused for this reason so far.
@@ -221,9 +228,9 @@ impl Counters {
         self.message_counter(reason).get()
     }
 
-    /// Counts a denied call.
-    pub fn call_denied(&self, reason: Denied) {
-        self.call_counter(reason).inc();
+    /// Counts a denied call; returns how many there are now.
+    pub fn call_denied(&self, reason: Denied) -> u64 {
+        self.call_counter(reason).inc() + 1
     }
 
     /// Calls denied for this reason so far.

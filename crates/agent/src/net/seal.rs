@@ -99,8 +99,8 @@ struct Receiver {
     counters: [u64; LINKS_MAX],
 }
 
-/// Seals what this node sends. One per start of the agent and direction: a second one of the same
-/// [`Boot`] would use the same counters again.
+/// Seals what this node sends. Each draws random bytes of its own, so that no two ever use one
+/// key; receivers hear the one that they order last, so a node has one at a time.
 pub struct Sealer {
     me: Me,
     boot: Boot,
@@ -108,9 +108,10 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer for this start of replica `replica`.
+    /// A sealer of replica `replica` for the start of this number.
     #[must_use]
-    pub fn new(cluster: ClusterId, replica: u64, boot: Boot) -> Sealer {
+    pub fn new(cluster: ClusterId, replica: u64, start: u64) -> Sealer {
+        let boot = Boot::new(start);
         Sealer { me: Me { cluster, replica }, boot, receivers: BTreeMap::new() }
     }
 

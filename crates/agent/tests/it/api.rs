@@ -30,6 +30,8 @@ struct Echo {
     go: Notify,
     entered: Notify,
     slow: Mutex<bool>,
+    /// Answers that it can't, if set.
+    unable: Mutex<Option<Problem>>,
     calls: Mutex<Vec<String>>,
 }
 
@@ -45,6 +47,9 @@ impl Backend for Echo {
             if slow {
                 self.entered.notify_one();
                 self.go.notified().await;
+            }
+            if let Some(problem) = self.unable.lock().unwrap().clone() {
+                return Reply::Refused(Refusal::Unavailable, problem);
             }
             match call {
                 Call::Status => Reply::Json(json!({ "caller": name })),
@@ -293,7 +298,11 @@ async fn joining_believes_only_the_authority_in_the_token() {
         "datagram_key": data_encoding::HEXLOWER.encode(&DatagramKey::generate().public().0),
     });
     ApiClient::joining(&good).unwrap().post("/v1/join", &body).await.unwrap();
-    assert!(api.echo.calls.lock().unwrap()[0].starts_with("Join"));
+    let call = api.echo.calls.lock().unwrap()[0].clone();
+    assert!(
+        call.starts_with("Join") && !call.contains("secret"),
+        "secrets are not printed: {call}"
+    );
     let wrong = token(impostor.authority.fingerprint());
     let error = ApiClient::joining(&wrong).unwrap().post("/v1/join", &body).await.unwrap_err();
     assert!(error.to_string().contains("not believed here"), "{error}");
@@ -348,6 +357,16 @@ async fn the_client_passes_dead_nodes_and_goes_to_the_coordinator() {
     let dead = "127.0.0.1:1".parse().unwrap();
     let client = ApiClient::new(&ann, &[dead, here.address()]).unwrap();
     client.get("/v1/status").await.unwrap();
+
+    // One that can't says that nothing was done, and the next is asked.
+    let problem = Problem::new("no_quorum", "this node is alone", "ask another");
+    *here.echo.unable.lock().unwrap() = Some(problem);
+    let either = ApiClient::new(&ann, &[here.address(), there.address()]).unwrap();
+    either.post("/v1/operations", &json!({ "drain": "a" })).await.unwrap();
+    assert_eq!(there.echo.calls.lock().unwrap().drain(..).count(), 1);
+    let alone = client.get("/v1/status").await.unwrap_err().to_string();
+    assert!(alone.contains("this node is alone"), "{alone}");
+    *here.echo.unable.lock().unwrap() = None;
 
     *here.echo.elsewhere.lock().unwrap() = Some(("b".to_string(), there.address()));
     client.post("/v1/operations", &json!({ "drain": "a" })).await.unwrap();
@@ -437,7 +456,7 @@ async fn a_slow_call_ends_at_its_limit() {
     *api.echo.slow.lock().unwrap() = true;
     let client = api.client(&api.issuer.credential(Role::Viewer, "vera"));
     let outcome = soon("it ends", client.get("/v1/status")).await.map(drop);
-    assert_eq!(status(&outcome), 503);
+    assert_eq!(status(&outcome), 504);
     assert_eq!(api.denied(Denied::Timeout), 1);
 }
 

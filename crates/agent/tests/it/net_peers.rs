@@ -11,7 +11,7 @@ use agent::net::{
     Counters, DialMap, Local, Options, Peer, Peers, Port, Refused, Sent, Tls, Undelivered,
 };
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -35,7 +35,22 @@ impl Node {
         Node::start_with(credential, replica, listen, DialMap::default())
     }
 
+    fn start_on(credential: &Credential, replica: u64, port: u16) -> Node {
+        let listen = vec![SocketAddr::new("127.0.0.1".parse().unwrap(), port)];
+        Node::start_at(credential, replica, listen, DialMap::default())
+    }
+
     fn start_with(credential: &Credential, replica: u64, listen: &[&str], dial: DialMap) -> Node {
+        let listen = listen.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
+        Node::start_at(credential, replica, listen, dial)
+    }
+
+    fn start_at(
+        credential: &Credential,
+        replica: u64,
+        listen: Vec<SocketAddr>,
+        dial: DialMap,
+    ) -> Node {
         let (sender, received) = unbounded_channel();
         let counters = Counters::default();
         let known = [("a", 1), ("b", 2), ("c", 3)].map(|(name, id)| (name.to_string(), id));
@@ -50,7 +65,6 @@ impl Node {
             }),
             counters: counters.clone(),
         };
-        let listen = listen.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
         let peers = Peers::start(
             Handle::current(),
             Local { replica, listen },
@@ -194,6 +208,59 @@ async fn a_silent_link_is_given_up_for_the_next() {
     a.peers.set_peers(&BTreeMap::from([b.as_peer()]));
     a.peers.send(2, text("three"));
     assert_eq!(b.receive().await, (1, text("three")), "new addresses are used at once");
+}
+
+/// Passes bytes on, a few at a time.
+async fn trickle(from: &mut (impl AsyncReadExt + Unpin), to: &mut (impl AsyncWriteExt + Unpin)) {
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        tokio::time::sleep(STALL / 8).await;
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_link_is_kept_as_long_as_anything_moves() {
+    let issuer = Issuer::new();
+    let a = Node::start(&issuer.credential(Role::Voter, "a"), 1, &["127.0.0.1"]);
+    let mut b = Node::start(&issuer.credential(Role::Voter, "b"), 2, &["127.0.0.1"]);
+    let listener = TcpListener::bind("127.0.0.5:0").await.unwrap();
+    let (relay, to) = (listener.local_addr().unwrap(), b.peers.addresses()[0]);
+    let relaying = tokio::spawn(async move {
+        let (near, _) = listener.accept().await.unwrap();
+        let far = TcpStream::connect(to).await.unwrap();
+        let ((mut near_in, mut near_out), (mut far_in, mut far_out)) =
+            (near.into_split(), far.into_split());
+        tokio::join!(trickle(&mut near_in, &mut far_out), trickle(&mut far_in, &mut near_out));
+    });
+    // One part of this takes longer than a stall may, and so does the whole by far.
+    let large = Bytes::from(vec![5; 512 << 10]);
+    a.peers.set_peers(&BTreeMap::from([b.at(&[relay])]));
+    assert_eq!(a.peers.send(2, large.clone()), Sent::Queued);
+    assert!(b.receive().await == (1, large));
+    assert_eq!(a.peers.stats()[&2].connects, 1);
+    relaying.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_restarts_is_found_again() {
+    let issuer = Issuer::new();
+    let a = Node::start(&issuer.credential(Role::Voter, "a"), 1, &["127.0.0.1"]);
+    let credential = issuer.credential(Role::Voter, "b");
+    let mut b = Node::start(&credential, 2, &["127.0.0.1"]);
+    a.peers.set_peers(&BTreeMap::from([b.as_peer()]));
+    a.peers.send(2, text("one"));
+    assert_eq!(b.receive().await, (1, text("one")));
+    let port = b.peers.addresses()[0].port();
+    drop(b);
+    until("a notices", || !a.peers.stats()[&2].connected()).await;
+    assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "nobody listens any more");
+    let mut b = Node::start_on(&credential, 2, port);
+    a.peers.send(2, text("two"));
+    assert_eq!(b.receive().await, (1, text("two")));
 }
 
 #[tokio::test]

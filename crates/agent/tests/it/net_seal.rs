@@ -2,7 +2,7 @@
 
 use agent::identity::{ClusterId, DatagramKey};
 use agent::net::seal::{DATAGRAM_MAX, HEADER, Keys, LINKS_MAX, PAYLOAD_MAX, SealError, TAG};
-use agent::net::{Boot, Counters, Dropped, Opener, Sealer};
+use agent::net::{Counters, Dropped, Opener, Sealer};
 
 struct Pair {
     cluster: ClusterId,
@@ -19,7 +19,7 @@ fn pair() -> Pair {
     let keys = [DatagramKey::generate(), DatagramKey::generate()];
     let public = Keys::from([(1, keys[0].public()), (2, keys[1].public())]);
     let counters = Counters::default();
-    let mut sealer = Sealer::new(cluster, 1, Boot::new(10));
+    let mut sealer = Sealer::new(cluster, 1, 10);
     let mut opener = Opener::new(cluster, 2, counters.clone());
     assert!(sealer.set_peers(&keys[0], &public).is_empty());
     assert!(opener.set_peers(&keys[1], &public).is_empty());
@@ -35,7 +35,7 @@ impl Pair {
 
     /// A sealer of replica 1 after another start.
     fn restarted(&self, start: u64) -> Sealer {
-        let mut sealer = Sealer::new(self.cluster, 1, Boot::new(start));
+        let mut sealer = Sealer::new(self.cluster, 1, start);
         assert!(sealer.set_peers(&self.keys[0], &self.public).is_empty());
         sealer
     }
@@ -121,17 +121,17 @@ fn strangers_and_other_clusters_are_not_heard() {
     let known = Keys::from([(2, ours.keys[1].public())]);
     let mut out = Vec::new();
 
-    let mut unknown = Sealer::new(ours.cluster, 7, Boot::new(1));
+    let mut unknown = Sealer::new(ours.cluster, 7, 1);
     unknown.set_peers(&stranger, &known);
     unknown.seal(2, 0, b"hello", &mut out).unwrap();
     ours.dropped(&out, Dropped::UnknownSender);
 
-    let mut impostor = Sealer::new(ours.cluster, 1, Boot::new(99));
+    let mut impostor = Sealer::new(ours.cluster, 1, 99);
     impostor.set_peers(&stranger, &known);
     impostor.seal(2, 0, b"I am 1", &mut out).unwrap();
     ours.dropped(&out, Dropped::BadTag);
 
-    let mut other = Sealer::new(ClusterId::random(), 1, Boot::new(99));
+    let mut other = Sealer::new(ClusterId::random(), 1, 99);
     other.set_peers(&ours.keys[0], &known);
     other.seal(2, 0, b"hello", &mut out).unwrap();
     ours.dropped(&out, Dropped::Cluster);
@@ -139,7 +139,7 @@ fn strangers_and_other_clusters_are_not_heard() {
     // The four bytes in the clear are a filter only: the key knows the whole id.
     let mut nearly = ours.cluster;
     nearly.0[15] ^= 1;
-    let mut other = Sealer::new(nearly, 1, Boot::new(99));
+    let mut other = Sealer::new(nearly, 1, 99);
     other.set_peers(&ours.keys[0], &known);
     other.seal(2, 0, b"hello", &mut out).unwrap();
     ours.dropped(&out, Dropped::BadTag);

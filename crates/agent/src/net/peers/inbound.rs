@@ -19,7 +19,7 @@ use super::outbound::TICKS;
 use super::{Shared, lock, stats};
 use crate::identity::{Caller, wall_s};
 use crate::net::accept::accept;
-use crate::net::counters::{Port, Refused};
+use crate::net::counters::{Port, Refused, worth_a_line};
 use crate::net::tls::PEER_PROTOCOL;
 
 /// After an accept that failed (no descriptors left), how long until the next.
@@ -77,8 +77,10 @@ async fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> Opt
     let counters = &options.counters;
     let accepted = accept(Port::Peer, stream, from, config, options.handshake, counters).await?;
     let refuse = |reason: Refused, detail: &str| {
-        counters.connection_refused(Port::Peer, reason);
-        tracing::info!(%from, %reason, detail, "peer connection refused");
+        let count = counters.connection_refused(Port::Peer, reason);
+        if worth_a_line(count) {
+            tracing::info!(%from, %reason, detail, count, "peer connection refused");
+        }
     };
     let (tls, Some(caller)) = accepted else {
         refuse(Refused::NoCertificate, "a peer shows a certificate");
