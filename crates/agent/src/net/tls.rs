@@ -11,7 +11,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::verify::{ClientVerifier, Expiry, ServerVerifier};
-use crate::identity::{Caller, Credential, IdentityError, JoinToken, TrustBundle};
+use crate::identity::{Caller, Credential, Fingerprint, IdentityError, JoinToken, TrustBundle};
 
 /// What both sides of a peer connection must name (ALPN): a client of the API that ends up on the
 /// peer port is refused by TLS.
@@ -37,6 +37,8 @@ pub struct Tls(RwLock<Arc<Configs>>);
 pub struct Configs {
     /// Who this node is.
     pub caller: Caller,
+    /// The authorities it believes.
+    authorities: Vec<Fingerprint>,
     /// For those who connect to the peer port.
     pub peer_server: Arc<ServerConfig>,
     /// For connecting to peer ports.
@@ -53,10 +55,35 @@ impl Configs {
         let verifier = ServerVerifier::bundle(bundle, Expiry::Refuse)?;
         Ok(Configs {
             caller: credential.caller(),
+            authorities: bundle.authorities().iter().map(|a| a.fingerprint()).collect(),
             peer_server: server(credential, peers, PEER_PROTOCOL)?,
             peer_client: client(Some(credential), verifier, PEER_PROTOCOL)?,
             api_server: server(credential, callers, API_PROTOCOL)?,
         })
+    }
+}
+
+/// What a connection rests on, so that it can be ended when that is gone: the certificate it was
+/// made with and the authorities that were believed then.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) caller: Caller,
+    authorities: Vec<Fingerprint>,
+}
+
+impl Ground {
+    pub(super) fn new(caller: Caller, configs: &Configs) -> Ground {
+        Ground { caller, authorities: configs.authorities.clone() }
+    }
+
+    /// Why the connection must end, if it must.
+    pub(super) fn lost(&self, tls: &Tls, now_s: u64) -> Option<&'static str> {
+        if now_s > self.caller.expires_s {
+            return Some("the other side's certificate has run out");
+        }
+        let believed = &tls.now().authorities;
+        let all = self.authorities.iter().all(|authority| believed.contains(authority));
+        (!all).then_some("an authority that was believed then is believed no more")
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::identity::{Credential, Role, Validity, wall_s};
+use agent::identity::{Credential, NodeKey, Role, TrustBundle, Validity, wall_s};
 use agent::net::tls::PEER_PROTOCOL;
 use agent::net::{
     Counters, DialMap, Local, Options, Peer, Peers, Port, Refused, Sent, Tls, Undelivered,
@@ -27,6 +27,7 @@ struct Node {
     replica: u64,
     received: UnboundedReceiver<(u64, Bytes)>,
     counters: Counters,
+    tls: Arc<Tls>,
     members: Arc<Mutex<BTreeSet<(String, u64)>>>,
 }
 
@@ -65,16 +66,17 @@ impl Node {
             }),
             counters: counters.clone(),
         };
+        let tls = Arc::new(Tls::new(credential).unwrap());
         let peers = Peers::start(
             Handle::current(),
             Local { replica, listen },
-            Arc::new(Tls::new(credential).unwrap()),
+            Arc::clone(&tls),
             options,
             Arc::new(move |from, message| drop(sender.send((from, message)))),
         )
         .unwrap();
         let name = credential.caller().name.to_string();
-        Node { peers, name, replica, received, counters, members }
+        Node { peers, name, replica, received, counters, tls, members }
     }
 
     fn as_peer(&self) -> (u64, Peer) {
@@ -361,6 +363,35 @@ async fn a_renewed_certificate_is_used_for_new_connections() {
     tls.replace(&issuer.credential(Role::Voter, "a")).unwrap();
     peers.send(2, text("renewed"));
     assert_eq!(b.receive().await, (1, text("renewed")));
+}
+
+#[tokio::test]
+async fn a_dropped_authority_ends_the_connections_that_rested_on_it() {
+    let old = Issuer::new();
+    let new = Issuer::of(old.cluster);
+    let both = old.bundle().with(new.authority.certificate().clone()).unwrap();
+    let under = |issuer: &Issuer, bundle: &TrustBundle, name: &str| {
+        let key = NodeKey::generate().unwrap();
+        let chain = issuer.chain(Role::Voter, name, &key, Validity::days(wall_s(), 30));
+        Credential::new(bundle.clone(), &chain, key).unwrap()
+    };
+    // a was forgotten in the rotation: its certificate is the old authority's.
+    let a = Node::start(&under(&old, &both, "a"), 1, &["127.0.0.1"]);
+    let mut b = Node::start(&under(&new, &both, "b"), 2, &["127.0.0.1"]);
+    a.peers.set_peers(&BTreeMap::from([b.as_peer()]));
+    a.peers.send(2, text("one"));
+    assert_eq!(b.receive().await, (1, text("one")));
+    b.tls.replace(&under(&new, &new.bundle(), "b")).unwrap();
+    b.refused(Refused::Authority).await;
+    until("a is cut off", || !a.peers.stats()[&2].connected()).await;
+    // And in the other direction: the one that dialled ends it.
+    let mut c = Node::start(&under(&old, &both, "c"), 3, &["127.0.0.1"]);
+    let d = Node::start(&under(&new, &both, "a"), 1, &["127.0.0.1"]);
+    d.peers.set_peers(&BTreeMap::from([c.as_peer()]));
+    d.peers.send(3, text("one"));
+    assert_eq!(c.receive().await, (1, text("one")));
+    d.tls.replace(&under(&new, &new.bundle(), "a")).unwrap();
+    until("d refuses c", || d.told_of(3, "not believed here")).await;
 }
 
 #[tokio::test]

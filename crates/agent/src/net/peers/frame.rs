@@ -88,6 +88,9 @@ pub enum FrameError {
     /// The system or TLS reports an error.
     #[error("the connection broke: {0}")]
     Io(#[from] std::io::Error),
+    /// We ended it.
+    #[error("the connection was ended: {0}")]
+    Ended(&'static str),
     /// A frame that can't be.
     #[error("the other side sent a frame that can't be: {0}")]
     Malformed(&'static str),

@@ -20,7 +20,7 @@ use super::{Shared, lock, stats};
 use crate::identity::{Caller, wall_s};
 use crate::net::accept::accept;
 use crate::net::counters::{Port, Refused, worth_a_line};
-use crate::net::tls::PEER_PROTOCOL;
+use crate::net::tls::{Ground, PEER_PROTOCOL};
 
 /// After an accept that failed (no descriptors left), how long until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ type Tls = TlsStream<TcpStream>;
 struct Inbound {
     reader: Reader<ReadHalf<Tls>>,
     writer: WriteHalf<Tls>,
-    caller: Caller,
+    ground: Ground,
     replica: u64,
     /// Resolves when a newer connection of the same replica takes over.
     replaced: oneshot::Receiver<()>,
@@ -73,7 +73,8 @@ async fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> Opt
     let options = &shared.options;
     let until = Instant::now() + options.handshake;
     super::outbound::prepare(&stream, options.stall);
-    let config = Arc::clone(&shared.tls.now().peer_server);
+    let configs = shared.tls.now();
+    let config = Arc::clone(&configs.peer_server);
     let counters = &options.counters;
     let accepted = accept(Port::Peer, stream, from, config, options.handshake, counters).await?;
     let refuse = |reason: Refused, detail: &str| {
@@ -114,7 +115,10 @@ async fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> Opt
     };
     frame::write(Kind::Welcome, b"", &mut out);
     match tokio::time::timeout_at(until, writer.write_all(&out)).await {
-        Ok(Ok(())) => register(shared, reader, writer, caller, hello.from),
+        Ok(Ok(())) => {
+            let ground = Ground::new(caller, &configs);
+            register(shared, reader, writer, ground, hello.from)
+        }
         outcome => {
             refuse(Refused::Timeout, &format!("it did not take its welcome: {outcome:?}"));
             None
@@ -165,7 +169,7 @@ fn register(
     shared: &Shared,
     reader: Reader<ReadHalf<Tls>>,
     writer: WriteHalf<Tls>,
-    caller: Caller,
+    ground: Ground,
     replica: u64,
 ) -> Option<Inbound> {
     // One that belongs and is not set yet is heard all the same: its statistics wait.
@@ -175,7 +179,7 @@ fn register(
     let number = inbound.get(&replica).map_or(0, |(number, _)| number + 1);
     inbound.insert(replica, (number, keep));
     cell.inbound(true);
-    Some(Inbound { reader, writer, caller, replica, replaced, number, cell })
+    Some(Inbound { reader, writer, ground, replica, replaced, number, cell })
 }
 
 impl Inbound {
@@ -184,7 +188,7 @@ impl Inbound {
             Ok(()) => "a newer connection took over, or the peer was removed".to_string(),
             Err(error) => error.to_string(),
         };
-        let peer = &self.caller.name;
+        let peer = &self.ground.caller.name;
         tracing::debug!(%peer, replica = self.replica, error, "peer connection ended");
         let mut inbound = lock(&shared.inbound);
         if inbound.get(&self.replica).is_some_and(|(number, _)| *number == self.number) {
@@ -212,7 +216,7 @@ impl Inbound {
                         heard = Instant::now();
                         self.pong(stall).await?;
                     } else if heard.elapsed() > stall {
-                        return Err(FrameError::Malformed("nothing for too long"));
+                        return Err(FrameError::Ended("nothing for too long"));
                     }
                 }
                 next = self.reader.next() => {
@@ -235,11 +239,11 @@ impl Inbound {
 
     /// A connection can outlive a certificate or a membership; it must not.
     fn check_still(&self, shared: &Shared) -> Result<(), FrameError> {
-        if wall_s() > self.caller.expires_s {
-            return Err(FrameError::Malformed("its certificate has run out"));
+        if let Some(why) = self.ground.lost(&shared.tls, wall_s()) {
+            return Err(FrameError::Ended(why));
         }
-        if !belongs(shared, &self.caller.name, self.replica) {
-            return Err(FrameError::Malformed("it no longer belongs to the cluster"));
+        if !belongs(shared, &self.ground.caller.name, self.replica) {
+            return Err(FrameError::Ended("it no longer belongs to the cluster"));
         }
         Ok(())
     }
@@ -261,7 +265,7 @@ impl Inbound {
             self.writer.write_all(&out).await?;
             self.writer.flush().await
         });
-        sent.await.map_err(|_| FrameError::Malformed("it takes no answer"))??;
+        sent.await.map_err(|_| FrameError::Ended("it takes no answer"))??;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use super::queue::Queue;
 use super::{Peer, RETRY_MAX, RETRY_MIN, Shared, stats};
 use crate::identity::{Caller, wall_s};
 use crate::net::counters::Undelivered;
-use crate::net::tls::PEER_PROTOCOL;
+use crate::net::tls::{Ground, PEER_PROTOCOL};
 use crate::net::verify::Refusal;
 
 /// A ping and a pong are due so many times within the time after which a connection is given up.
@@ -68,10 +68,10 @@ impl Dialler {
             }
             link %= peer.addresses.len();
             match self.connect(&peer, link as u8).await {
-                Ok((reader, writer)) => {
+                Ok((reader, writer, ground)) => {
                     let since = Instant::now();
                     self.cell.connected(link as u8);
-                    let error = self.speak(&peer, reader, writer).await;
+                    let error = self.speak(&peer, reader, writer, &ground).await;
                     // One that is taken and dropped again must not be dialled in a tight loop.
                     if since.elapsed() > RETRY_MAX {
                         pause = RETRY_MIN;
@@ -101,7 +101,7 @@ impl Dialler {
         &self,
         peer: &Peer,
         link: u8,
-    ) -> Result<(Reader<ReadHalf<Tls>>, WriteHalf<Tls>), DialError> {
+    ) -> Result<(Reader<ReadHalf<Tls>>, WriteHalf<Tls>, Ground), DialError> {
         let options = &self.shared.options;
         let stated = peer.addresses[link as usize];
         let address = options.dial.peer(&peer.name, link, stated);
@@ -113,7 +113,8 @@ impl Dialler {
             .map_err(broken)?;
         prepare(&stream, options.stall);
         let until = Instant::now() + options.handshake.min(options.stall * 2);
-        let config = Arc::clone(&self.shared.tls.now().peer_client);
+        let configs = self.shared.tls.now();
+        let config = Arc::clone(&configs.peer_client);
         let name = ServerName::IpAddress(address.ip().into());
         let tls = timeout_at(until, TlsConnector::from(config).connect(name, stream))
             .await
@@ -122,7 +123,8 @@ impl Dialler {
                 Some(refusal) => DialError::Identity { address, detail: refusal.to_string() },
                 None => DialError::Connect { address, error },
             })?;
-        check_name(&tls, peer).map_err(|detail| DialError::Identity { address, detail })?;
+        let caller =
+            check_name(&tls, peer).map_err(|detail| DialError::Identity { address, detail })?;
         let (reader, mut writer) = tokio::io::split(tls);
         let mut reader = Reader::new(reader);
         timeout_at(until, writer.write_all(&self.hello(peer)))
@@ -131,7 +133,7 @@ impl Dialler {
             .map_err(broken)?;
         let refused = |detail: String| DialError::Refused { address, detail };
         match timeout_at(until, reader.next()).await.map_err(late)? {
-            Ok((Kind::Welcome, _)) => Ok((reader, writer)),
+            Ok((Kind::Welcome, _)) => Ok((reader, writer, Ground::new(caller, &configs))),
             Ok((Kind::Refusal, why)) => {
                 Err(refused(String::from_utf8_lossy(&why).chars().take(200).collect()))
             }
@@ -161,13 +163,14 @@ impl Dialler {
         peer: &Peer,
         mut reader: Reader<ReadHalf<Tls>>,
         mut writer: WriteHalf<Tls>,
+        ground: &Ground,
     ) -> String {
         let stall = self.shared.options.stall;
         let (queue, cell) = (Arc::clone(&self.queue), Arc::clone(&self.cell));
         let mut unsent = Unsent { shared: &self.shared, cell: &cell, messages: Vec::new() };
         tokio::select! {
             error = write(&queue, &mut writer, stall / TICKS, &mut unsent) => error.to_string(),
-            error = watch_answers(&mut reader, stall) => error,
+            error = watch_answers(&mut reader, stall, ground, &self.shared.tls) => error,
             () = moved(&mut self.peer, peer) => "its addresses have changed".to_string(),
         }
     }
@@ -243,8 +246,17 @@ async fn write(
 }
 
 /// Reads the pongs. Whatever arrives shows that what we send gets through.
-async fn watch_answers(reader: &mut Reader<ReadHalf<Tls>>, stall: Duration) -> String {
+/// At each one we look whether what the connection rests on still stands.
+async fn watch_answers(
+    reader: &mut Reader<ReadHalf<Tls>>,
+    stall: Duration,
+    ground: &Ground,
+    tls: &crate::net::Tls,
+) -> String {
     loop {
+        if let Some(why) = ground.lost(tls, wall_s()) {
+            return why.to_string();
+        }
         match timeout(stall, reader.next()).await {
             Err(_) => return format!("nothing moved for {} ms", stall.as_millis()),
             Ok(Ok((Kind::Pong, _))) => {}
@@ -263,7 +275,7 @@ async fn moved(watched: &mut watch::Receiver<Peer>, dialled: &Peer) {
     }
 }
 
-fn check_name(tls: &Tls, peer: &Peer) -> Result<(), String> {
+fn check_name(tls: &Tls, peer: &Peer) -> Result<Caller, String> {
     let connection = tls.get_ref().1;
     if connection.alpn_protocol() != Some(PEER_PROTOCOL) {
         return Err("it does not speak the peer protocol".to_string());
@@ -272,7 +284,7 @@ fn check_name(tls: &Tls, peer: &Peer) -> Result<(), String> {
     let leaf = leaf.ok_or("it showed no certificate")?;
     let caller = Caller::read(leaf, wall_s()).map_err(|error| error.to_string())?;
     if caller.name == peer.name {
-        return Ok(());
+        return Ok(caller);
     }
     Err(format!("its certificate says {}, and {} was expected there", caller.name, peer.name))
 }
