@@ -22,11 +22,11 @@ pub use certificate::Caller;
 pub use credential::Credential;
 pub use datagram_key::{DatagramKey, DatagramPublicKey};
 pub use error::IdentityError;
-pub use files::{Identity, IdentityFiles};
+pub use files::{Identity, IdentityFiles, read_file, write_file};
 pub use id::{ClusterId, Fingerprint};
 pub use request::{CertificateRequest, NodeKey};
 pub use role::Role;
-pub use rotation::TrustBundle;
+pub use rotation::{AuthorityCertificate, TrustBundle};
 pub use subject::Subject;
 pub use token::{JoinToken, Redeemed, TokenRecord, TokenRefusal};
 
