@@ -33,6 +33,8 @@ pub enum Route {
     CreateToken,
     /// A node, person or program joins with a token.
     Join,
+    /// A node that lost its disk and kept its certificate comes back as a new incarnation.
+    Rejoin,
     /// The holder of a certificate gets the next one.
     Renew,
 }
@@ -72,12 +74,14 @@ pub struct Rule {
 
 /// Everyone with a certificate may look.
 const LOOK: Who = Who::Roles(&Role::ALL);
+/// Only nodes, each for itself.
+const NODES: Who = Who::Roles(&[Role::Voter, Role::Witness, Role::Member]);
 /// Only operators may change the cluster: nodes are told what to do by its log.
 const CHANGE: Who = Who::Roles(&[Role::Operator]);
 
 impl Route {
     /// All of them.
-    pub const ALL: [Route; 14] = [
+    pub const ALL: [Route; 15] = [
         Route::Live,
         Route::Ready,
         Route::Active,
@@ -91,6 +95,7 @@ impl Route {
         Route::Apply,
         Route::CreateToken,
         Route::Join,
+        Route::Rejoin,
         Route::Renew,
     ];
 
@@ -112,6 +117,7 @@ impl Route {
             Route::CreateToken => post("/v1/tokens", CHANGE, 4 << 10),
             // The token in the body says who may join.
             Route::Join => post("/v1/join", Who::Everybody, 16 << 10),
+            Route::Rejoin => post("/v1/rejoin", NODES, 4 << 10),
             Route::Renew => post("/v1/renew", Who::Holders, 16 << 10),
         }
     }

@@ -56,6 +56,8 @@ pub enum Call {
     CreateToken(CreateToken),
     /// `POST /v1/join`
     Join(Box<Join>),
+    /// `POST /v1/rejoin`: the calling node comes back as a new incarnation, with this key.
+    Rejoin(DatagramPublicKey),
     /// `POST /v1/renew`: the caller gets a certificate of its own role and name over this key.
     Renew(Box<CertificateRequest>),
 }
@@ -113,6 +115,14 @@ impl std::fmt::Debug for JoinBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JoinBody").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// The body of a rejoin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejoinBody {
+    /// The public half of the node's datagram key, 64 hex digits.
+    pub datagram_key: String,
 }
 
 /// The body of a renewal.

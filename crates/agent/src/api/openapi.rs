@@ -3,7 +3,7 @@
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::call::{CreateToken, Elsewhere, Issued, JoinBody, Problem, RenewBody};
+use super::call::{CreateToken, Elsewhere, Issued, JoinBody, Problem, RejoinBody, RenewBody};
 use super::routes::{change, events, health, membership, state};
 
 #[derive(OpenApi)]
@@ -27,9 +27,10 @@ use super::routes::{change, events, health, membership, state};
         change::apply,
         membership::create_token,
         membership::join,
+        membership::rejoin,
         membership::renew,
     ),
-    components(schemas(CreateToken, Elsewhere, Issued, JoinBody, Problem, RenewBody))
+    components(schemas(CreateToken, Elsewhere, Issued, JoinBody, Problem, RejoinBody, RenewBody))
 )]
 struct Description;
 

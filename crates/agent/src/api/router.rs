@@ -80,6 +80,7 @@ fn handler(route: Route, verb: Verb) -> MethodRouter<Arc<Api>> {
         Route::Apply => on(verb, routes::change::apply),
         Route::CreateToken => on(verb, routes::membership::create_token),
         Route::Join => on(verb, routes::membership::join),
+        Route::Rejoin => on(verb, routes::membership::rejoin),
         Route::Renew => on(verb, routes::membership::renew),
     }
 }

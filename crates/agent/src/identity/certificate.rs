@@ -47,6 +47,12 @@ impl Caller {
         })
     }
 
+    /// Whom its certificate is for: a renewed one is issued for the same.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject { cluster: self.cluster, role: self.role, name: self.name.clone() }
+    }
+
     /// The same caller, judged at another moment: a connection can outlive its certificate.
     #[must_use]
     pub fn at(mut self, now_s: u64) -> Caller {

@@ -123,6 +123,7 @@ fn example(route: Route) -> (String, Value) {
     let body = match route {
         Route::CreateToken => json!({ "role": "member" }),
         Route::Join => json!({ "secret": "0".repeat(64), "name": "n", "request": request }),
+        Route::Rejoin => json!({ "datagram_key": "1".repeat(64) }),
         Route::Renew => json!({ "request": request }),
         _ => json!({ "switchover": "gateway" }),
     };
@@ -157,6 +158,7 @@ fn may(route: Route, caller: Option<Role>, expired: bool) -> bool {
     match route {
         Route::Live | Route::Ready | Route::Active | Route::Join => true,
         Route::Renew => caller.is_some_and(|role| role.is_node() || !expired),
+        Route::Rejoin => caller.is_some_and(Role::is_node) && !expired,
         Route::Operate | Route::Apply | Route::CreateToken => {
             caller == Some(Role::Operator) && !expired
         }
@@ -324,6 +326,10 @@ async fn bodies_and_parameters_that_cannot_be_are_refused() {
         ("/v1/join", json!({ "secret": "00", "name": "n", "request": request })),
         ("/v1/join", json!({ "secret": "0".repeat(64), "name": "N", "request": request })),
         ("/v1/renew", json!({ "request": "-----BEGIN CERTIFICATE REQUEST-----" })),
+        (
+            "/v1/renew",
+            json!({ "request": NodeKey::generate().unwrap().request().unwrap(), "x": 1 }),
+        ),
         ("/v1/renew", json!({ "request": "x".repeat(5_000) })),
     ];
     for (path, body) in &bad {

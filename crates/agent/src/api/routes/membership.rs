@@ -10,7 +10,7 @@ use model::NodeName;
 
 use super::ask;
 use crate::api::access::Route;
-use crate::api::call::{Call, CreateToken, Join, JoinBody, RenewBody};
+use crate::api::call::{Call, CreateToken, Join, JoinBody, RejoinBody, RenewBody};
 use crate::api::router::{Api, Connected, ReadBody};
 use crate::identity::{CertificateRequest, DatagramPublicKey};
 
@@ -52,23 +52,46 @@ pub(in crate::api) async fn join(
     }
 }
 
+fn read_bytes(what: &str, text: &str) -> Result<[u8; 32], String> {
+    let decoded = HEXLOWER.decode(text.as_bytes()).ok();
+    decoded
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .ok_or_else(|| format!("{what} has not 64 digits, 0-9 and a-f"))
+}
+
 fn read_join(body: &JoinBody) -> Result<Join, String> {
-    let bytes = |what: &str, text: &str| {
-        let decoded = HEXLOWER.decode(text.as_bytes()).ok();
-        decoded
-            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-            .ok_or_else(|| format!("{what} has not 64 digits, 0-9 and a-f"))
-    };
     let datagram_key = match &body.datagram_key {
-        Some(text) => Some(DatagramPublicKey(bytes("the datagram key", text)?)),
+        Some(text) => Some(DatagramPublicKey(read_bytes("the datagram key", text)?)),
         None => None,
     };
     Ok(Join {
-        secret: bytes("the secret", &body.secret)?,
+        secret: read_bytes("the secret", &body.secret)?,
         name: NodeName::new(body.name.as_str()).map_err(|error| error.to_string())?,
         request: CertificateRequest::from_pem(&body.request).map_err(|e| e.to_string())?,
         datagram_key,
     })
+}
+
+/// Comes back as a new incarnation: a node that lost its disk and kept its certificate.
+#[utoipa::path(post, path = "/v1/rejoin", request_body = RejoinBody, responses(
+    (status = 200, description = "Its new replica id"),
+    (status = 400, description = "Can't be read", body = crate::api::Problem),
+    (status = 403, description = "Not a node", body = crate::api::Problem),
+    (status = 421, description = "Ask the coordinator", body = crate::api::call::Elsewhere),
+))]
+pub(in crate::api) async fn rejoin(
+    State(api): State<Arc<Api>>,
+    Extension(connected): Extension<Connected>,
+    body: ReadBody,
+) -> Response {
+    let body: RejoinBody = match api.json(body, Route::Rejoin) {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    match read_bytes("the datagram key", &body.datagram_key) {
+        Ok(key) => ask(&api, &connected, Call::Rejoin(DatagramPublicKey(key))).await,
+        Err(detail) => api.malformed(detail),
+    }
 }
 
 /// The next certificate for whoever shows one, even one that has run out.
