@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent::identity::{Credential, NodeKey, Role, TrustBundle, Validity, wall_s};
 use agent::net::tls::PEER_PROTOCOL;
 use agent::net::{
-    Counters, DialMap, Local, Options, Peer, Peers, Port, Refused, Sent, Tls, Undelivered,
+    Counters, DialMap, Local, Peer, PeerOptions, Peers, Port, Refused, Sent, Tls, Undelivered,
 };
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,7 +57,7 @@ impl Node {
         let known = [("a", 1), ("b", 2), ("c", 3)].map(|(name, id)| (name.to_string(), id));
         let members = Arc::new(Mutex::new(BTreeSet::from(known)));
         let asked = Arc::clone(&members);
-        let options = Options {
+        let options = PeerOptions {
             stall: STALL,
             handshake: Duration::from_secs(5),
             dial,
@@ -347,7 +347,7 @@ async fn a_renewed_certificate_is_used_for_new_connections() {
     let mut b = Node::start(&issuer.credential(Role::Voter, "b"), 2, &["127.0.0.1"]);
     let expired = issuer.expired(Role::Voter, "a");
     let tls = Arc::new(Tls::new(&expired).unwrap());
-    let options = Options {
+    let options = PeerOptions {
         stall: STALL,
         handshake: Duration::from_secs(5),
         dial: DialMap::default(),

@@ -60,7 +60,7 @@ pub struct Local {
 
 /// How peer connections behave.
 #[derive(Clone)]
-pub struct Options {
+pub struct PeerOptions {
     /// A connection over which nothing has moved for this long is given up; about two leases.
     pub stall: Duration,
     /// How long a handshake may take, TLS and hello together.
@@ -86,7 +86,7 @@ pub struct Peer {
 struct Shared {
     replica: u64,
     tls: Arc<Tls>,
-    options: Options,
+    options: PeerOptions,
     on_message: OnMessage,
     gate: Gate,
     /// Statistics of the peers that are set.
@@ -126,7 +126,7 @@ impl Peers {
         runtime: Handle,
         local: Local,
         tls: Arc<Tls>,
-        options: Options,
+        options: PeerOptions,
         on_message: OnMessage,
     ) -> Result<Peers, ListenError> {
         let shared = Arc::new(Shared {
