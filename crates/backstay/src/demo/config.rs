@@ -49,7 +49,10 @@ pub(super) fn cluster_toml(
     _ = write!(
         text,
         "\n[[resource]]\nname = \"{RESOURCE}\"\nkind = \"process\"\ncommand = [\n{command}]\n\
-         mode = \"active-passive\"\nstandby = \"hot\"\nready = \"notify\"\npromote = \"socket\"\n"
+         mode = \"active-passive\"\nstandby = \"hot\"\nready = \"notify\"\npromote = \"socket\"\n\n\
+         # Every fault is meant: none of them makes a node or the service suspicious.\n\
+         [resource.recovery]\nrestarts = 1000\nwindow_ms = 1000\nbackoff_ms = 20\n\
+         backoff_max_ms = 20\n"
     );
     text
 }
