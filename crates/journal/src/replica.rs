@@ -232,7 +232,13 @@ impl Replica {
             MessageKind::Heartbeat if message.term >= raft.term && message.commit > last => {
                 return Err(StepError::LostEntries { commit: message.commit, last });
             }
-            MessageKind::AppendReply if !message.reject && message.index > last => {
+            // To the leader of its term; answers to an earlier leader may be of other entries.
+            MessageKind::AppendReply
+                if self.is_leader()
+                    && message.term == raft.term
+                    && !message.reject
+                    && message.index > last =>
+            {
                 return Err(StepError::Beyond { index: message.index, last });
             }
             MessageKind::TimeoutNow if self.may_stand().is_err() => {
