@@ -133,32 +133,40 @@ impl Cluster {
         Err(DemoError::Command { command: arguments.join(" "), output: all[shown..].to_owned() })
     }
 
-    /// Asks the nodes in turn until one answers with JSON.
-    fn ask(&self, call: impl Fn(usize) -> Vec<String>) -> Result<Value, DemoError> {
-        let mut last = DemoError::Answer("a node that answers");
+    /// Asks the nodes in turn until one gives an answer that is good enough, else returns the
+    /// last one.
+    fn ask<T>(
+        &self,
+        call: impl Fn(usize) -> Vec<String>,
+        read: impl Fn(Value) -> Result<T, DemoError>,
+        enough: impl Fn(&T) -> bool,
+    ) -> Result<T, DemoError> {
+        let mut last = Err(DemoError::Answer("a node that answers"));
         for node in 0..NODES.len() {
-            let running = self.nodes[node].parts[Part::Agent as usize];
-            if !running.is_some_and(children::is_running) {
+            let agent = self.nodes[node].parts[Part::Agent as usize];
+            if !agent.is_some_and(children::is_running) {
                 continue;
             }
-            match self.call(call(node)) {
-                Ok(text) => {
-                    return serde_json::from_str(&text)
-                        .map_err(|source| DemoError::Record { path: "the answer".into(), source });
-                }
+            let answer = self.call(call(node)).and_then(|text| {
+                let path = "the answer".into();
+                serde_json::from_str(&text).map_err(|source| DemoError::Record { path, source })
+            });
+            match answer.and_then(&read) {
+                Ok(answer) if enough(&answer) => return Ok(answer),
                 Err(DemoError::Interrupted) => return Err(DemoError::Interrupted),
-                Err(error) => last = error,
+                other => last = other,
             }
         }
-        Err(last)
+        last
     }
 
-    /// How the cluster is.
+    /// How the cluster is: the coordinator's view where it is to be had.
     ///
     /// # Errors
     /// [`DemoError`] where no node answers.
     pub(super) fn view(&self) -> Result<View, DemoError> {
-        View::read(&self.ask(|node| calls::status(&self.premises, node))?, RESOURCE)
+        let read = |status| View::read(&status, RESOURCE);
+        self.ask(|node| calls::status(&self.premises, node), read, |view| view.authoritative)
     }
 
     /// What happened, as the API tells it.
@@ -166,7 +174,7 @@ impl Cluster {
     /// # Errors
     /// [`DemoError`] where no node answers.
     pub(super) fn events(&self) -> Result<Value, DemoError> {
-        self.ask(|node| calls::events(&self.premises, node))
+        self.ask(|node| calls::events(&self.premises, node), Ok, |_| true)
     }
 
     /// Waits until the cluster is whole, starting again what ended meanwhile.

@@ -60,14 +60,51 @@ pub(super) fn cluster_toml(
 /// A node's local file: where it reaches the others, which is through the relays.
 #[must_use]
 pub(super) fn dial_toml(premises: &Premises, node: usize) -> String {
-    let mut text = "[dial]\n".to_owned();
-    for direction in directions().filter(|direction| direction.from == node) {
-        let (name, link, relay) = (NODES[direction.to], direction.link, premises.relay(direction));
-        _ = writeln!(
-            text,
-            "\"{name}/{link}\" = {{ peer = \"{relay}:{PEER_PORT}\", \
-             heartbeat = \"{relay}:{HEARTBEAT_PORT}\" }}"
-        );
+    let side = |heading: &str, port: u16| {
+        let mut text = format!("[dial.{heading}]\n");
+        for direction in directions().filter(|direction| direction.from == node) {
+            let (name, relay) = (NODES[direction.to], premises.relay(direction));
+            // Writing to a string can't fail.
+            _ = writeln!(text, "\"{name}/{}\" = \"{relay}:{port}\"", direction.link);
+        }
+        text
+    };
+    side("peer", PEER_PORT) + &side("heartbeat", HEARTBEAT_PORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::spec::{Promote, Ready, ResourceKind, Standby};
+
+    use super::*;
+
+    #[test]
+    fn the_cluster_is_accepted_without_errors() {
+        let premises = Premises::for_test("/tmp/x", [77, 7]);
+        let program = Path::new("/usr/bin/backstay");
+        let text = cluster_toml(&premises, Profile::Lan, program, false);
+        let parsed = config::parse(&text, "cluster.toml");
+        let errors: Vec<_> = parsed.diagnostics.iter().filter(|d| d.is_error()).collect();
+        assert!(errors.is_empty(), "{}", config::render(&parsed.diagnostics, false));
+        let spec = parsed.spec.unwrap();
+        assert_eq!((spec.profile, spec.nodes.len()), (Profile::Lan, NODES.len()));
+        let orders = spec.resources.values().next().unwrap();
+        let ResourceKind::Process(process) = &orders.kind;
+        assert_eq!((orders.standby, process.ready.clone()), (Standby::Hot, Ready::Notify));
+        assert_eq!(process.promote, Promote::Socket);
+        assert!(!text.contains("--heedless"));
+        assert!(cluster_toml(&premises, Profile::Fast, program, true).contains("--heedless"));
     }
-    text
+
+    #[test]
+    fn a_node_reaches_every_other_through_its_own_relays() {
+        let premises = Premises::for_test("/tmp/x", [77, 7]);
+        let text = dial_toml(&premises, 1);
+        let local: toml::Table = text.parse().unwrap();
+        let address = |side: &str, key: &str| local["dial"][side].get(key).cloned();
+        assert_eq!(local["dial"]["peer"].as_table().unwrap().len(), 2 * LINKS);
+        assert_eq!(address("peer", "a/0"), Some("127.77.7.110:7400".into()));
+        assert_eq!(address("heartbeat", "c/1"), Some("127.77.7.162:7401".into()));
+        assert_eq!(address("peer", "b/0"), None);
+    }
 }

@@ -75,9 +75,10 @@ pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
 pub(super) fn reasons_of(events: &Value, resource: &str, epoch: Epoch) -> Option<String> {
     let assigned = events_of(events, "assigned", resource, epoch).last()?;
     let reasons = assigned.get("reasons")?.as_array()?;
-    let sentence = |reason: &Value| match reason {
-        Value::String(text) => Some(text.clone()),
-        data => serde_json::from_value::<model::Reason>(data.clone()).ok().map(|r| r.to_string()),
+    // A reason is data, or the sentence that somebody made of it already.
+    let sentence = |reason: &Value| match serde_json::from_value::<model::Reason>(reason.clone()) {
+        Ok(reason) => Some(reason.to_string()),
+        Err(_) => reason.as_str().map(str::to_owned),
     };
     let sentences: Vec<String> = reasons.iter().filter_map(sentence).collect();
     (!sentences.is_empty()).then(|| sentences.join("; "))

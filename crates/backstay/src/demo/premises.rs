@@ -48,6 +48,12 @@ impl Premises {
         Ok(Premises { dir, network })
     }
 
+    /// A network of a test's own choice; nothing is made or bound.
+    #[cfg(test)]
+    pub(super) fn for_test(dir: &str, network: [u8; 2]) -> Premises {
+        Premises { dir: dir.into(), network }
+    }
+
     /// The directory.
     #[must_use]
     pub(super) fn dir(&self) -> &Path {
@@ -166,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_address_is_used_once() {
-        let premises = Premises { dir: PathBuf::new(), network: [77, 7] };
+        let premises = Premises::for_test("/tmp/x", [77, 7]);
         let routes = premises.routes();
         assert_eq!(routes.len(), 24);
         let listen: BTreeSet<_> = routes.iter().map(|r| (r.protocol, r.listen)).collect();

@@ -50,9 +50,8 @@ pub(super) fn render(summary: &Summary) -> String {
     };
     let (profile, runs) = (summary.profile, summary.runs);
     let told = told.join("\n");
-    format!(
-        "profile {profile}, {runs} run(s), outages as the client saw them\n{table}\n{told}\n\n{verdict}"
-    )
+    let head = format!("profile {profile}, {runs} run(s), outages as the client saw them");
+    format!("{head}\n{table}\n{told}\n\n{verdict}")
 }
 
 fn row(fault: &FaultSummary) -> Row {

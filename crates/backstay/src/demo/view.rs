@@ -17,7 +17,9 @@ pub(super) struct View {
     /// Nodes that the cluster holds healthy.
     pub healthy: BTreeSet<usize>,
     /// Nodes with a ready standby.
-    pub standbys: BTreeSet<usize>,
+    pub(super) standbys: BTreeSet<usize>,
+    /// Whether the coordinator said so: what others say is their own view only.
+    pub(super) authoritative: bool,
 }
 
 impl View {
@@ -26,26 +28,24 @@ impl View {
     /// # Errors
     /// [`DemoError::Answer`] where nodes or resources are missing from it.
     pub(super) fn read(status: &Value, resource: &str) -> Result<View, DemoError> {
-        let nodes = status.get("nodes").and_then(Value::as_array);
-        let nodes = nodes.ok_or(DemoError::Answer("nodes"))?;
-        let resources = status.get("resources").and_then(Value::as_array);
-        let resources = resources.ok_or(DemoError::Answer("resources"))?;
-        let mut view =
-            View { coordinator: status.get("coordinator").and_then(node), ..View::default() };
-        for entry in nodes.iter().filter(|n| text(n, "health") == Some("healthy")) {
+        let list = |key| status.get(key).and_then(Value::as_array);
+        let nodes = list("nodes").ok_or(DemoError::Answer("nodes"))?;
+        let resources = list("resources").ok_or(DemoError::Answer("resources"))?;
+        let mut view = View {
+            coordinator: status.get("coordinator").and_then(node),
+            authoritative: flag(status, "authoritative"),
+            ..View::default()
+        };
+        // A node without launcher and guard is heard, but runs nothing.
+        let whole = |n: &&Value| text(n, "health") == Some("healthy") && flag(n, "ready");
+        for entry in nodes.iter().filter(whole) {
             view.healthy.extend(entry.get("name").and_then(node));
         }
-        let ours = resources.iter().find(|r| text(r, "name") == Some(resource));
-        let instances = ours.and_then(|r| r.get("instances")).and_then(Value::as_array);
-        for instance in instances.into_iter().flatten() {
-            let Some(place) = instance.get("node").and_then(node) else { continue };
-            match text(instance, "phase") {
-                Some("active") => view.active = Some(place),
-                Some("standby") => {
-                    view.standbys.insert(place);
-                }
-                _ => {}
-            }
+        if let Some(ours) = resources.iter().find(|r| text(r, "name") == Some(resource)) {
+            let settled = flag(ours, "active") && !flag(ours, "releasing");
+            view.active = ours.get("node").and_then(node).filter(|_| settled);
+            let standbys = ours.get("standbys").and_then(Value::as_array);
+            view.standbys.extend(standbys.into_iter().flatten().filter_map(node));
         }
         Ok(view)
     }
@@ -53,11 +53,16 @@ impl View {
     /// Whether all nodes are healthy, one is active and every other one stands by.
     #[must_use]
     pub(super) fn is_whole(&self) -> bool {
-        self.coordinator.is_some()
+        self.authoritative
+            && self.coordinator.is_some()
             && self.healthy.len() == NODES.len()
             && self.active.is_some()
             && self.standbys.len() == NODES.len() - 1
     }
+}
+
+fn flag(value: &Value, key: &str) -> bool {
+    value.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
@@ -74,27 +79,34 @@ mod tests {
 
     #[test]
     fn a_cluster_is_whole_with_one_active_and_two_standbys() {
-        let mut status = serde_json::json!({
+        let whole = serde_json::json!({
             "coordinator": "b",
+            "authoritative": true,
             "nodes": [
-                { "name": "a", "health": "healthy" },
-                { "name": "b", "health": "healthy" },
-                { "name": "c", "health": "healthy" },
+                { "name": "a", "health": "healthy", "ready": true },
+                { "name": "b", "health": "healthy", "ready": true },
+                { "name": "c", "health": "healthy", "ready": true },
             ],
-            "resources": [{ "name": "orders", "instances": [
-                { "node": "a", "phase": "active" },
-                { "node": "b", "phase": "standby" },
-                { "node": "c", "phase": "standby" },
-            ]}],
+            "resources": [{ "name": "orders", "node": "a", "active": true, "releasing": false,
+                            "standbys": ["b", "c"] }],
         });
-        let view = View::read(&status, "orders").unwrap();
+        let view = View::read(&whole, "orders").unwrap();
         assert_eq!((view.coordinator, view.active), (Some(1), Some(0)));
         assert!(view.is_whole());
-        assert!(!View::read(&status, "other").unwrap().is_whole());
-        status["resources"][0]["instances"][2]["phase"] = "starting".into();
-        assert!(!View::read(&status, "orders").unwrap().is_whole());
-        status["nodes"][0]["health"] = "suspect".into();
-        assert_eq!(View::read(&status, "orders").unwrap().healthy.len(), 2);
+        assert!(!View::read(&whole, "other").unwrap().is_whole());
         assert!(View::read(&serde_json::json!({}), "orders").is_err());
+        for (pointer, other) in [
+            ("/coordinator", Value::Null),
+            ("/authoritative", false.into()),
+            ("/nodes/0/health", "suspect".into()),
+            ("/nodes/2/ready", false.into()),
+            ("/resources/0/active", false.into()),
+            ("/resources/0/releasing", true.into()),
+            ("/resources/0/standbys/1", "a-stranger".into()),
+        ] {
+            let mut status = whole.clone();
+            *status.pointer_mut(pointer).unwrap() = other;
+            assert!(!View::read(&status, "orders").unwrap().is_whole(), "{pointer}");
+        }
     }
 }
