@@ -18,7 +18,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use drivers::process::cgroup::{self, CgroupChoice, CgroupRoot};
+
 use super::error::{DemoError, system};
+use super::premises::NODES;
 
 /// Most children alive at once: three nodes of three processes, store, client, one command.
 pub(super) const CHILDREN_MAX: usize = 64;
@@ -164,10 +167,32 @@ pub(super) fn clean_up() -> Leftovers {
         }
         std::thread::sleep(SWEEP_PAUSE);
     }
+    let cgroups = remove_cgroups(&dir);
     let processes = strays.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
     let removed = if *keep { Ok(()) } else { fs::remove_dir_all(&dir) };
     let directory = removed.is_err().then_some(dir);
-    Leftovers { processes, directory }
+    Leftovers { processes, cgroups, directory }
+}
+
+/// Removes what killed launchers leave of their cgroups, and returns what stays. Preparing a
+/// root finds the one that is there, wherever cgroups are mounted.
+fn remove_cgroups(dir: &Path) -> Vec<PathBuf> {
+    let runs = NODES.map(|node| (node, dir.join(node).join("run")));
+    let roots = runs.iter().filter(|(_, run)| run.exists()).filter_map(|(node, run)| {
+        let name = cgroup::root_name(node, run);
+        CgroupRoot::prepare(&CgroupChoice::Auto, &name).ok().flatten()
+    });
+    let stays = |root: &CgroupRoot| {
+        for _ in 0..SWEEPS_MAX {
+            // A cgroup counts as busy until its last process has been reaped.
+            if root.remove_self().is_ok() {
+                return false;
+            }
+            std::thread::sleep(SWEEP_PAUSE);
+        }
+        true
+    };
+    roots.filter(stays).map(|root| root.path().to_owned()).collect()
 }
 
 /// The lock, even where its holder panicked; nothing where its holder is this very thread.
@@ -187,6 +212,8 @@ fn try_lock() -> Option<MutexGuard<'static, House>> {
 pub(super) struct Leftovers {
     /// Processes that do not die.
     pub(super) processes: Vec<i32>,
+    /// Launchers' cgroups that can't be removed.
+    pub(super) cgroups: Vec<PathBuf>,
     /// The directory, where it can't be removed.
     pub(super) directory: Option<PathBuf>,
 }
@@ -194,7 +221,7 @@ pub(super) struct Leftovers {
 impl Leftovers {
     /// Whether there is nothing.
     pub(super) fn is_none(&self) -> bool {
-        self.processes.is_empty() && self.directory.is_none()
+        self.processes.is_empty() && self.cgroups.is_empty() && self.directory.is_none()
     }
 }
 

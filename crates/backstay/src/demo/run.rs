@@ -109,8 +109,8 @@ fn tell_leftovers(left: &Leftovers) {
     for pid in &left.processes {
         eprintln!("backstay: process {pid} of the demo does not die; end it by hand");
     }
-    if let Some(directory) = &left.directory {
-        eprintln!("backstay: {} can't be removed; remove it by hand", directory.display());
+    for path in left.cgroups.iter().chain(&left.directory) {
+        eprintln!("backstay: {} can't be removed; remove it by hand", path.display());
     }
 }
 
