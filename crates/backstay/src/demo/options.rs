@@ -3,7 +3,7 @@
 use model::Profile;
 
 /// Most runs of every fault.
-pub const RUNS_MAX: u32 = 1_000;
+pub(super) const RUNS_MAX: u32 = 1_000;
 
 /// The faults, in the order in which they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -57,8 +57,12 @@ impl Fault {
             Fault::ProcessKilled => "the active process is killed",
             Fault::NodeKilled => "the active node is killed: agent, guard, launcher and service",
             Fault::CoordinatorKilled => "the coordinator's node is killed, the service elsewhere",
-            Fault::CoordinatorAndActiveKilled => "the node that is coordinator and active is killed",
-            Fault::NodeFrozen => "the active node freezes past its lease, an order in hand, and wakes",
+            Fault::CoordinatorAndActiveKilled => {
+                "the node that is coordinator and active is killed"
+            }
+            Fault::NodeFrozen => {
+                "the active node freezes past its lease, an order in hand, and wakes"
+            }
             Fault::NodeCut => "the active node is cut off on every link",
             Fault::Switchover => "a planned switchover",
         }

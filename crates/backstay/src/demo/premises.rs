@@ -11,25 +11,25 @@ use super::error::{DemoError, system};
 use super::relay::{Direction, Protocol, Route};
 
 /// The nodes.
-pub const NODES: [&str; 3] = ["a", "b", "c"];
+pub(super) const NODES: [&str; 3] = ["a", "b", "c"];
 /// Links of each node.
-pub const LINKS: usize = 2;
+pub(super) const LINKS: usize = 2;
 /// Ports of every node, on its own addresses.
-pub const PEER_PORT: u16 = 7400;
+pub(super) const PEER_PORT: u16 = 7400;
 /// See [`PEER_PORT`].
-pub const HEARTBEAT_PORT: u16 = 7401;
+pub(super) const HEARTBEAT_PORT: u16 = 7401;
 /// See [`PEER_PORT`].
-pub const API_PORT: u16 = 7402;
+pub(super) const API_PORT: u16 = 7402;
 /// Where each order server listens, on its node's first address.
-pub const ORDERS_PORT: u16 = 7500;
+pub(super) const ORDERS_PORT: u16 = 7500;
 /// Where the store listens.
-pub const STORE_PORT: u16 = 7501;
+pub(super) const STORE_PORT: u16 = 7501;
 /// Networks tried before giving up.
 const DRAWS_MAX: u32 = 32;
 
 /// Directory and network of one demo.
 #[derive(Debug, Clone)]
-pub struct Premises {
+pub(super) struct Premises {
     dir: PathBuf,
     network: [u8; 2],
 }
@@ -39,7 +39,7 @@ impl Premises {
     ///
     /// # Errors
     /// [`DemoError::System`] where neither is to be had.
-    pub fn draw() -> Result<Premises, DemoError> {
+    pub(super) fn draw() -> Result<Premises, DemoError> {
         let lot = || RandomState::new().hash_one(std::process::id());
         let network = free_network(lot)?;
         let dir = std::env::temp_dir().join(format!("backstay-demo-{:08x}", lot() as u32));
@@ -48,57 +48,57 @@ impl Premises {
         Ok(Premises { dir, network })
     }
 
+    /// A network of a test's own choice; nothing is made or bound.
+    #[cfg(test)]
+    pub(super) fn for_test(dir: &str, network: [u8; 2]) -> Premises {
+        Premises { dir: dir.into(), network }
+    }
+
     /// The directory.
     #[must_use]
-    pub fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// A file in the directory.
     #[must_use]
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// The directory of one node.
     #[must_use]
-    pub fn node_dir(&self, node: usize) -> PathBuf {
+    pub(super) fn node_dir(&self, node: usize) -> PathBuf {
         self.dir.join(NODES[node])
     }
 
     /// The address of a node on a link.
     #[must_use]
-    pub fn link(&self, node: usize, link: usize) -> IpAddr {
+    pub(super) fn link(&self, node: usize, link: usize) -> IpAddr {
         address(self.network, host(node, link))
-    }
-
-    /// Where a node's API listens.
-    #[must_use]
-    pub fn api(&self, node: usize) -> SocketAddr {
-        (self.link(node, 0), API_PORT).into()
     }
 
     /// Where a node's order server listens.
     #[must_use]
-    pub fn orders(&self, node: usize) -> SocketAddr {
+    pub(super) fn orders(&self, node: usize) -> SocketAddr {
         (self.link(node, 0), ORDERS_PORT).into()
     }
 
     /// Where the store listens.
     #[must_use]
-    pub fn store(&self) -> SocketAddr {
+    pub(super) fn store(&self) -> SocketAddr {
         (address(self.network, STORE_HOST), STORE_PORT).into()
     }
 
     /// Where `direction.from` must send to reach `direction.to`.
     #[must_use]
-    pub fn relay(&self, direction: Direction) -> IpAddr {
+    pub(super) fn relay(&self, direction: Direction) -> IpAddr {
         address(self.network, relay_host(direction))
     }
 
     /// Every relay: each ordered pair of nodes, each link, connections and heartbeats.
     #[must_use]
-    pub fn routes(&self) -> Vec<Route> {
+    pub(super) fn routes(&self) -> Vec<Route> {
         let protocols = [(Protocol::Tcp, PEER_PORT), (Protocol::Udp, HEARTBEAT_PORT)];
         let route = |direction: Direction, (protocol, port): (Protocol, u16)| Route {
             direction,
@@ -111,12 +111,12 @@ impl Premises {
 }
 
 /// Every ordered pair of nodes, on each link.
-pub fn directions() -> impl Iterator<Item = Direction> {
+pub(super) fn directions() -> impl Iterator<Item = Direction> {
     let nodes = 0..NODES.len();
     let pairs = nodes.clone().flat_map(move |from| nodes.clone().map(move |to| (from, to)));
-    pairs.filter(|(from, to)| from != to).flat_map(|(from, to)| {
-        (0..LINKS).map(move |link| Direction { from, to, link })
-    })
+    pairs
+        .filter(|(from, to)| from != to)
+        .flat_map(|(from, to)| (0..LINKS).map(move |link| Direction { from, to, link }))
 }
 
 const STORE_HOST: u8 = 9;
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_address_is_used_once() {
-        let premises = Premises { dir: PathBuf::new(), network: [77, 7] };
+        let premises = Premises::for_test("/tmp/x", [77, 7]);
         let routes = premises.routes();
         assert_eq!(routes.len(), 24);
         let listen: BTreeSet<_> = routes.iter().map(|r| (r.protocol, r.listen)).collect();

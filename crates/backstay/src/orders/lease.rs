@@ -1,47 +1,36 @@
-//! Reads `BACKSTAY_LEASE`, the 64-byte file in which an instance finds its epoch and lease end.
+//! The real lease behind the gate: the file `BACKSTAY_LEASE`, mapped, so that a look costs
+//! nanoseconds.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use drivers::lease::{InstanceLease, LeaseRole};
 use model::{Epoch, Moment};
 
 use super::OrdersError;
 use super::gate::Lease;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"BSINST\0\x01");
-const ROLE_ACTIVE: u64 = 1;
-
-/// The file, held open.
+/// The mapped file.
 #[derive(Debug)]
-pub struct LeaseFile {
-    file: File,
-}
+pub struct LeaseFile(InstanceLease);
 
 impl LeaseFile {
-    /// Opens the file.
+    /// Maps the file.
     ///
     /// # Errors
-    /// [`OrdersError::Record`] where it can't be opened.
+    /// [`OrdersError::Lease`] where it can't be mapped or is no such file.
     pub fn open(path: &Path) -> Result<LeaseFile, OrdersError> {
-        let opened = File::open(path);
-        let file =
-            opened.map_err(|source| OrdersError::Record { path: path.to_owned(), source })?;
-        Ok(LeaseFile { file })
+        let opened = InstanceLease::open(path);
+        let failed = |source| OrdersError::Lease { path: path.to_owned(), source };
+        opened.map(LeaseFile).map_err(failed)
     }
 }
 
 impl Lease for LeaseFile {
+    /// The end is read first: where the launcher hands the file to another epoch meanwhile, the
+    /// epoch no longer fits.
     fn end(&self, epoch: Epoch) -> Option<Moment> {
-        let mut bytes = [0; 64];
-        self.file.read_exact_at(&mut bytes, 0).ok()?;
-        let word = |i: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[i * 8..i * 8 + 8]);
-            u64::from_le_bytes(word)
-        };
-        let active = word(0) == MAGIC && word(4) == ROLE_ACTIVE;
-        let held = Epoch { generation: word(1), counter: word(2) };
-        (active && held == epoch).then_some(Moment(word(3)))
+        let end = self.0.lease_end();
+        let holds = self.0.role() == LeaseRole::Active && self.0.epoch() == epoch;
+        holds.then_some(end)
     }
 }

@@ -50,6 +50,17 @@ pub enum OrdersError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The lease file can't be read.
+    #[error(
+        "{path} can't be used as the lease: without it the order server can't tell whether it \
+         may acknowledge; BACKSTAY_LEASE must name the file that the launcher made"
+    )]
+    Lease {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
     /// Something that Backstay hands to an instance is missing.
     #[error(
         "{name} is not set: the order server runs only as a Backstay resource, because without \

@@ -1,10 +1,8 @@
 //! A stand-in for the launcher: starts order servers and their store as real processes, hands
 //! them role, lease and socket as the launcher does, and takes them down again.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use backstay::demo::judge::{Interval, Intervals};
 use backstay::orders::records::{StoreCounts, StoreRecord};
+use drivers::lease::InstanceLease;
+use model::Moment;
 
 /// Longest wait for anything that should happen at once; only a failing test meets it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -148,7 +148,7 @@ impl Store {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
-    lease: File,
+    lease: InstanceLease,
     control: BufReader<UnixStream>,
 }
 
@@ -158,7 +158,7 @@ impl Server {
         let home = dir.join(name);
         std::fs::create_dir(&home).unwrap();
         let (socket, lease_path) = (home.join("socket"), home.join("lease"));
-        let lease = File::create_new(&lease_path).unwrap();
+        let lease = InstanceLease::create(&lease_path).unwrap();
         let listener = UnixListener::bind(&socket).unwrap();
         let address = free_address();
         let mut command = backstay("orders-server");
@@ -172,8 +172,6 @@ impl Server {
             .env("BACKSTAY_ROLE", "standby")
             .env("BACKSTAY_SOCKET", &socket)
             .env("BACKSTAY_LEASE", &lease_path);
-        let server_words = |file: &File| write_lease(file, "0.0", 0, 0);
-        server_words(&lease);
         let process = Process::start(&mut command);
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -182,7 +180,7 @@ impl Server {
 
     /// Writes the lease file as the launcher does: `until_ns` on the boot-time clock.
     pub(crate) fn lease(&self, epoch: &str, until_ns: u64) {
-        write_lease(&self.lease, epoch, until_ns, 1);
+        self.lease.activate(epoch.parse().unwrap(), Moment(until_ns));
     }
 
     fn tell(&mut self, line: &str) -> String {
@@ -207,17 +205,6 @@ impl Server {
     pub(crate) fn ask(&self, line: &str) -> String {
         Lines::connect(self.address).ask(line)
     }
-}
-
-fn write_lease(file: &File, epoch: &str, until_ns: u64, role: u64) {
-    let (generation, counter) = epoch.split_once('.').unwrap();
-    let magic = u64::from_le_bytes(*b"BSINST\0\x01");
-    let words = [magic, generation.parse().unwrap(), counter.parse().unwrap(), until_ns, role];
-    let mut bytes = [0; 64];
-    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
-        place.copy_from_slice(&u64::to_le_bytes(word));
-    }
-    file.write_all_at(&bytes, 0).unwrap();
 }
 
 /// The client, with standard input held open until it is to stop.
@@ -246,7 +233,7 @@ impl Client {
     }
 
     /// Waits until orders sent after this moment have been acknowledged.
-    pub(crate) fn acknowledged_after(&self, moment: model::Moment) {
+    pub(crate) fn acknowledged_after(&self, moment: Moment) {
         until("an acknowledged order", || {
             self.records().iter().any(|o| o.sent > moment && o.acknowledged.is_some()).then_some(())
         });
