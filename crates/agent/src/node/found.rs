@@ -110,6 +110,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
         first: request,
     };
     begin_log(&data, genesis)?;
+    let endpoints = super::backend::endpoints(&spec, &node);
     data.set_node(&NodeFile {
         cluster_id: hex(cluster),
         cluster: spec.name.clone(),
@@ -117,7 +118,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
         replica: ReplicaId(1),
         log_existed: true,
         profile: spec.profile,
-        endpoints: Vec::new(),
+        endpoints,
     })?;
     // The certificate comes last: with it, the rest is there too.
     files.save(&Identity { credential, datagram })?;

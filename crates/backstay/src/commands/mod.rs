@@ -80,7 +80,7 @@ enum Command {
     /// Remove a node from the cluster for good
     Forget(node::ForgetArgs),
     /// See a service survive: a cluster on this machine, one fault after another
-    Demo(backstay::demo::DemoArgs),
+    Demo(backstay::demo::command::DemoArgs),
     /// Run one of the programs that ship as examples
     Example(backstay::orders::command::ExampleArgs),
     /// Write shell completions or man pages
@@ -139,7 +139,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Clear(args) => failover::clear(&args),
         Command::Transfer(args) => node::transfer(&args),
         Command::Forget(args) => node::forget(&args),
-        Command::Demo(args) => return backstay::demo::command(args),
+        Command::Demo(args) => return backstay::demo::command::run(args),
         Command::Example(args) => {
             backstay::orders::command::run(args).map_err(Failure::new)
         }

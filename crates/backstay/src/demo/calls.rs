@@ -15,6 +15,18 @@ fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// `--data` of a node.
+fn data(premises: &Premises, node: usize) -> Vec<String> {
+    vec!["--data".to_owned(), path(&premises.node_dir(node).join("data"))]
+}
+
+/// Asks one node, as the operator whose credential the first node was given.
+fn asking(premises: &Premises, node: usize) -> Vec<String> {
+    let credential = path(&premises.node_dir(0).join("data").join("operator.pem"));
+    let api = premises.api(node).to_string();
+    ["--credential", &credential, "--api", &api].map(str::to_owned).to_vec()
+}
+
 /// `--data` and `--run` of a node.
 fn dirs(premises: &Premises, node: usize) -> Vec<String> {
     let dir = premises.node_dir(node);
@@ -63,16 +75,16 @@ pub(super) fn part(premises: &Premises, node: usize, part: Part, no_fencing: boo
 #[must_use]
 pub(super) fn init(premises: &Premises) -> Vec<String> {
     let config = path(&premises.file("cluster.toml"));
-    let mut call = words(&["init", "--config", &config, "--node", NODES[0], "--no-measure"]);
-    call.extend(dirs(premises, 0));
+    let mut call = words(&["init", "--config", &config, "--node", NODES[0]]);
+    call.extend(data(premises, 0));
     call
 }
 
 /// Asks the first node for a token with which another may join.
 #[must_use]
 pub(super) fn token(premises: &Premises, node: usize) -> Vec<String> {
-    let mut call = words(&["join", "--token-for", NODES[node]]);
-    call.extend(dirs(premises, 0));
+    let mut call = words(&["token", "--node", NODES[node]]);
+    call.extend(asking(premises, 0));
     call
 }
 
@@ -80,7 +92,7 @@ pub(super) fn token(premises: &Premises, node: usize) -> Vec<String> {
 #[must_use]
 pub(super) fn join(premises: &Premises, node: usize, token: &str) -> Vec<String> {
     let mut call = words(&["join", "--node", NODES[node], "--token", token]);
-    call.extend(dirs(premises, node));
+    call.extend(data(premises, node));
     call
 }
 
@@ -88,7 +100,7 @@ pub(super) fn join(premises: &Premises, node: usize, token: &str) -> Vec<String>
 #[must_use]
 pub(super) fn status(premises: &Premises, node: usize) -> Vec<String> {
     let mut call = words(&["status", "--json"]);
-    call.extend(dirs(premises, node));
+    call.extend(asking(premises, node));
     call
 }
 
@@ -96,7 +108,7 @@ pub(super) fn status(premises: &Premises, node: usize) -> Vec<String> {
 #[must_use]
 pub(super) fn events(premises: &Premises, node: usize) -> Vec<String> {
     let mut call = words(&["events", "--json"]);
-    call.extend(dirs(premises, node));
+    call.extend(asking(premises, node));
     call
 }
 
@@ -104,6 +116,6 @@ pub(super) fn events(premises: &Premises, node: usize) -> Vec<String> {
 #[must_use]
 pub(super) fn switchover(premises: &Premises, asked: usize, to: usize) -> Vec<String> {
     let mut call = words(&["switchover", RESOURCE, "--to", NODES[to]]);
-    call.extend(dirs(premises, asked));
+    call.extend(asking(premises, asked));
     call
 }

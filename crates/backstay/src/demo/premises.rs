@@ -84,6 +84,12 @@ impl Premises {
         (self.link(node, 0), ORDERS_PORT).into()
     }
 
+    /// Where a node's API answers.
+    #[must_use]
+    pub(super) fn api(&self, node: usize) -> SocketAddr {
+        (self.link(node, 0), API_PORT).into()
+    }
+
     /// Where the store listens.
     #[must_use]
     pub(super) fn store(&self) -> SocketAddr {
