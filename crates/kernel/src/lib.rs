@@ -124,6 +124,8 @@ pub struct Kernel {
     asked_absence: Option<(u64, Moment, u64)>,
     absences: u64,
     look: bool,
+    /// The pulse knows the absences of the state that this kernel began with.
+    begun: bool,
 }
 
 impl Kernel {
@@ -155,6 +157,7 @@ impl Kernel {
             asked_absence: None,
             absences: 0,
             look: true,
+            begun: false,
             config,
             replica,
             state,
@@ -175,6 +178,9 @@ impl Kernel {
     /// Takes one input; what is to be done is appended to `out`, in order.
     pub fn handle(&mut self, pulse: &mut Pulse, now: Now, input: Input, out: &mut Vec<Output>) {
         pulse.raft_thread_lives(now.moment);
+        if !core::mem::replace(&mut self.begun, true) {
+            self.wait_out_absences(pulse, now);
+        }
         self.take(pulse, now, input, out);
         self.raft_ticks(pulse, now);
         self.run_raft(pulse, now, out);

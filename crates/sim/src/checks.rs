@@ -311,7 +311,7 @@ impl World {
             return;
         }
         self.judge.index = event.index;
-        self.note(|| format!("{} applies {}: {:?}", node_name(n), event.index, event.what));
+        self.note(|| format!("{} applies {}: {:?} {:?}", node_name(n), event.index, event.what, event.reasons));
         match &event.what {
             EventKind::Assigned { resource, from, to, epoch, planned } => {
                 self.on_assigned(n, event, leading);

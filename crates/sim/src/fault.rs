@@ -90,6 +90,9 @@ impl Fault {
         let gentle = [Fault::WallJump];
         let all: &[Fault] = if class == Class::Calm { &gentle } else { Fault::ALL };
         let share = rng.range(150, 700);
-        all.iter().copied().filter(|_| rng.permille(share)).collect()
+        // A lost disk beside a node that stays bad is one loss too many for three.
+        let lasting = matches!(class, Class::Minority | Class::Flapping);
+        let drawn = all.iter().copied().filter(|_| rng.permille(share));
+        drawn.filter(|fault| !lasting || *fault != Fault::LostDisk).collect()
     }
 }

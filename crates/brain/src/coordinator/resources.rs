@@ -259,6 +259,9 @@ impl Coordinator {
         if let Some(other) = spec.after.iter().find(|other| !is_active(state, other)) {
             return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
         }
+        if let Some(other) = spec.with.as_ref().filter(|other| self.is_leaving(now, case, other)) {
+            return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
+        }
         let clock = self.cluster_now(now.moment);
         let last = case.held.last_node.clone();
         let failed_last = case.held.failures.back().filter(|f| Some(&f.node) == last.as_ref());
@@ -284,6 +287,18 @@ impl Coordinator {
             return Err(Next::Wait(reasons));
         }
         Ok((chosen, reasons))
+    }
+
+    /// The resource that this one runs with is about to leave its node: nothing is started beside
+    /// it any more, or it would have to be stopped again first, and again.
+    fn is_leaving(&self, now: Now, case: &Case<'_>, other: &ResourceName) -> bool {
+        let Some(held) = case.state.resources.get(other) else { return false };
+        let spec = case.state.spec.resources.get(other);
+        let there = Case { name: other, spec, held, state: case.state, view: case.view };
+        let maintained = case.state.in_maintenance(other);
+        held.holder
+            .as_ref()
+            .is_some_and(|holder| !maintained && self.must_release(now, &there, holder).is_some())
     }
 
     /// The node that is left because something failed there, or because it is to be left.
