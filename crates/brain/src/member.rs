@@ -483,12 +483,18 @@ impl Member {
                 if epoch == Some(new) {
                     return None;
                 }
-                if self.config.plants.has(Plant::EpochRelabelled) {
+                if self.relabels() {
                     self.instances.get_mut(resource)?.epoch = Some(new);
                     return None;
                 }
                 // A new epoch restarts or re-promotes, it never relabels.
                 self.give_up(resource, epoch, by_socket)
+            }
+            (InstancePhase::Active, Want::Standby) if self.relabels() => {
+                // Planted: given up on paper alone, so that the next epoch finds it running.
+                let epoch = self.instances.get_mut(resource)?.epoch.take()?;
+                self.burn(now, resource, epoch, EvidenceGround::Demoted);
+                None
             }
             (InstancePhase::Active, Want::Standby) => self.give_up(resource, epoch, by_socket),
             (InstancePhase::Standby, Want::Active(_)) if stale_kind || !by_socket => {
@@ -505,6 +511,10 @@ impl Member {
             (InstancePhase::Standby, Want::Standby) if stale_kind => self.stop(resource, false),
             _ => None,
         }
+    }
+
+    fn relabels(&self) -> bool {
+        self.config.plants.has(Plant::EpochRelabelled)
     }
 
     fn give_up(

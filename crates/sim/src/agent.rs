@@ -177,6 +177,18 @@ impl World {
         agent.pulse.retain_peers(&keep);
     }
 
+    /// A node that came back as a learner votes again.
+    fn notice_promotion(&mut self, n: usize) {
+        let Some(agent) = self.nodes[n].agent.as_ref() else { return };
+        let voters = agent.kernel.replica().membership().voters;
+        for node in &mut self.nodes {
+            if node.learner && node.replica.is_some_and(|r| voters.contains(&r.0)) {
+                node.learner = false;
+                self.coverage.hit("learner-promoted");
+            }
+        }
+    }
+
     pub(crate) fn on_beat(&mut self, n: usize, run: u32) {
         if self.nodes[n].run != run {
             return;
@@ -265,7 +277,10 @@ impl World {
             }
             Output::Answer(number, answer) => self.on_answer(n, number, &answer),
             Output::Happened { event, leading } => self.on_happened(n, &event, leading),
-            Output::Reconfigured => self.refresh_peers(n),
+            Output::Reconfigured => {
+                self.refresh_peers(n);
+                self.notice_promotion(n);
+            }
             Output::Halt(why) => {
                 let why = format!("{} halts: {why}", node_name(n));
                 self.fail(Violation { rule: "S4", what: why });
@@ -291,6 +306,11 @@ impl World {
         }
         let delay = self.rng.range(sync / 2, sync * 2);
         self.after(delay, Ev::Synced { node: n, run });
+        if std::mem::take(&mut self.nodes[n].doomed) && !self.healed {
+            let machine = self.nodes[n].machine;
+            let soon = self.rng.below(delay);
+            self.after(soon, Ev::Crash { node: n, machine });
+        }
         if let Some(id) = appended.filter(|_| self.plan.plants.has(Plant::AckBeforeFsync)) {
             self.drive(n, Input::Written(id));
         }

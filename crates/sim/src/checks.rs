@@ -200,6 +200,10 @@ impl World {
             return;
         }
         agent.applied = to;
+        if from > 0 && agent.kernel.replica().oldest_chain_index() > from {
+            self.coverage.hit("snapshot-installed");
+        }
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         let mut differs = None;
         for index in from.max(agent.kernel.replica().oldest_chain_index()) + 1..=to {
             let Some(chain) = agent.kernel.replica().chain_at(index) else { continue };

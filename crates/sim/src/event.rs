@@ -59,6 +59,7 @@ pub(crate) enum Ev {
     ThawAgent { node: usize, pause: u32 },
     Leave { node: usize, run: u32, deadline: u64 },
     Rejoin { node: usize },
+    Crash { node: usize, machine: u32 },
     Fault,
     Operate,
     Flap,

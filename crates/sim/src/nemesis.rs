@@ -86,7 +86,12 @@ impl World {
         self.sweep();
         let Some(fault) = self.rng.pick(&self.plan.faults).copied() else { return };
         let lease = self.plan.profile.timers().lease.0;
-        let length = self.rng.skewed(lease / 8, lease * 8).min(12 * SECOND).min(left);
+        // Often about as long as a lease: what ends just then is hardest to get right.
+        let length = match self.rng.below(5) {
+            0..2 => self.rng.range(lease * 3 / 4, lease * 3 / 2),
+            _ => self.rng.skewed(lease / 8, lease * 8),
+        };
+        let length = length.min(12 * SECOND).min(left);
         let n = self.victim();
         self.note(|| format!("FAULT {} at {} for {} ms", fault.name(), node_name(n), length / MILLI));
         if self.inject(fault, n, length) {
@@ -140,7 +145,11 @@ impl World {
             }
             Fault::LauncherDeath => self.kill_launcher(n),
             Fault::GuardDeath => self.kill_guard(n),
+            Fault::NodeCrash if self.rng.permille(500) => self.nodes[n].doomed = true,
             Fault::NodeCrash => self.crash_machine(n, false),
+            Fault::PowerLoss if self.rng.permille(500) => {
+                self.nodes.iter_mut().for_each(|node| node.doomed = true);
+            }
             Fault::PowerLoss => (0..self.nodes.len()).for_each(|n| self.crash_machine(n, false)),
             Fault::AgentPause => self.pause_agent(n, length),
             Fault::NodePause => self.pause(n, length),
@@ -235,6 +244,7 @@ impl World {
         node.up = false;
         node.machine += 1;
         node.page = None;
+        node.doomed = false;
         node.launcher = None;
         node.guard = None;
         node.instances.clear();

@@ -179,10 +179,12 @@ impl World {
     fn check_failovers(&mut self) {
         let most = match self.plan.class {
             Class::Calm => 0,
-            Class::Flapping => 4,
+            Class::Flapping => 5,
             _ => return,
         };
-        let worst = self.judge.unplanned.iter().max_by_key(|(_, count)| **count);
+        // What runs `with` another follows it, planned or not.
+        let own = self.judge.unplanned.iter().filter(|(r, _)| r.as_str() != "address");
+        let worst = own.max_by_key(|(_, count)| **count);
         if let Some((resource, count)) = worst.filter(|(_, count)| **count > most) {
             let rule = if most == 0 { "L4" } else { "L3" };
             let what = format!("{resource} was moved {count} times unasked, {most} is the most");

@@ -104,6 +104,10 @@ pub(crate) struct Node {
     pub(crate) parked: Vec<Ev>,
     pub(crate) agent_parked: Vec<Ev>,
     pub(crate) sync: u64,
+    /// It loses power before its next write is durable.
+    pub(crate) doomed: bool,
+    /// A new incarnation that has not been given its vote yet.
+    pub(crate) learner: bool,
     pub(crate) starved: bool,
     /// True time until which its voter side is bound, whatever it remembers.
     pub(crate) bound_until: u64,
@@ -228,6 +232,8 @@ impl World {
             parked: Vec::new(),
             agent_parked: Vec::new(),
             sync: self.plan.sync,
+            doomed: false,
+            learner: false,
             starved: self.plan.starved,
             bound_until: 0,
             rejoining: None,
@@ -370,6 +376,11 @@ impl World {
             Ev::ThawAgent { node, pause } => self.thaw_agent(node, pause),
             Ev::Leave { node, run, deadline } => self.on_leave(node, run, deadline),
             Ev::Rejoin { node } => self.on_rejoin(node),
+            Ev::Crash { node, machine } => {
+                if self.nodes[node].machine == machine {
+                    self.crash_machine(node, false);
+                }
+            }
             Ev::Fault => self.on_fault(),
             Ev::Operate => self.on_operate(),
             Ev::Flap => self.on_flap(),

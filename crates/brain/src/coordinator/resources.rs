@@ -360,7 +360,7 @@ impl Coordinator {
         if !holder.active || self.is_pending(case.name) {
             return;
         }
-        let wait = Span::from_ms(after_ms) * (1 << failbacks_regretted(case.held, after_ms).min(16));
+        let wait = Span::from_ms(after_ms) * (1 << failbacks_regretted(case.held, spec).min(16));
         let here = spec.prefer.iter().position(|p| *p == holder.node);
         let better = spec.prefer.iter().take(here.unwrap_or(spec.prefer.len()));
         let target = better.into_iter().find(|node| {
@@ -386,14 +386,17 @@ enum Next {
     Quarantine(Vec<Reason>),
 }
 
-/// Failbacks that were followed by an unplanned move within their own waiting time.
-fn failbacks_regretted(held: &ResourceState, after_ms: u64) -> u32 {
+/// Failbacks that were followed by an unplanned move while they were still fresh: within the
+/// window in which failures count together, or within their waiting time where that is longer.
+fn failbacks_regretted(held: &ResourceState, spec: &ResourceSpec) -> u32 {
+    let Failback::AfterMs(after_ms) = spec.failback else { return 0 };
+    let fresh_ms = after_ms.max(spec.recovery.window_ms);
     let moves: Vec<_> = held.moves.iter().collect();
     moves
         .windows(2)
         .filter(|pair| {
             let back = pair[0].reasons.iter().any(|r| matches!(r, Reason::Failback { .. }));
-            back && !pair[1].planned && pair[1].at.since(pair[0].at) <= after_ms.max(1)
+            back && !pair[1].planned && pair[1].at.since(pair[0].at) <= fresh_ms
         })
         .count() as u32
 }
