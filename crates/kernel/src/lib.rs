@@ -5,9 +5,8 @@
 //! glue that could differ. The [`brain::Pulse`] is passed in at each call because the agent
 //! shares it with the heartbeat thread under a lock (DESIGN.md, rule 1).
 //!
-//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Committed entries are
-//! applied before any message of the same step leaves, so that no follower can know of a
-//! decision that its coordinator has not applied yet.
+//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Nothing may rest on the coordinator
+//! applying an entry before others do: a quorum can commit it while its own disk is slow.
 
 mod apply;
 mod election;

@@ -56,6 +56,8 @@ impl World {
             Disk::Open(segments) => segments.into_disk(),
             Disk::Moving => unreachable!("a disk is somewhere"),
         };
+        let mut disk = disk;
+        disk.heal();
         let (segments, mut recovered) = match open(disk) {
             Ok(opened) => opened,
             Err(what) => return self.fail(Violation { rule: "S4", what }),
@@ -229,6 +231,7 @@ impl World {
         let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         let mut out = std::mem::take(&mut self.out);
         agent.kernel.handle(&mut agent.pulse, now, input, &mut out);
+        self.note_absences(&out);
         self.after_pulse(n);
         self.after_kernel(n);
         for output in out.drain(..) {
@@ -343,9 +346,6 @@ impl World {
     fn stop_for_disk(&mut self, n: usize) {
         self.note(|| format!("{} stops: its disk failed", node_name(n)));
         self.kill_agent(n);
-        if let Disk::Closed(disk) = &mut self.nodes[n].disk {
-            disk.heal();
-        }
         let delay = self.rng.skewed(50 * MILLI, 3_000 * MILLI);
         self.restart_agent_after(n, delay);
     }

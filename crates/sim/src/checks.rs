@@ -11,6 +11,7 @@ use brain::invariants::succession::{Election, is_final, waits};
 use brain::invariants::takeover::{Takeover, comes_after_the_lease};
 use brain::invariants::{Violation, epochs};
 use journal::{Chain, RoleKind};
+use kernel::Output;
 use model::report::{Evidence, EvidenceGround};
 use model::state::{ClusterState, Event, EventKind, Renounced};
 use model::{Epoch, Moment, NodeName, Reason, ReplicaId, ResourceName, Span};
@@ -258,6 +259,14 @@ impl World {
         }
         let node = &self.nodes[n];
         let (end, Some(replica)) = (node.clock.truth(end), node.replica) else { return };
+        // A grant may outlive its coordinator: then nobody is left to ask.
+        let newest = self.judge.leaders.keys().next_back();
+        let lives = |other: &crate::world::Node| {
+            other.agent.as_ref().is_some_and(|a| a.led.is_some() && a.led.as_ref() == newest)
+        };
+        if !self.nodes.iter().any(lives) {
+            return;
+        }
         let counts = self.nodes.iter().filter_map(|other| {
             let agent = other.agent.as_ref().filter(|a| a.pulse.leading_since().is_some())?;
             Some(other.clock.truth(agent.pulse.granted_until(replica)))
@@ -346,15 +355,24 @@ impl World {
                 self.check_renounced(n, *term);
                 self.on_renounced(n);
             }
-            EventKind::Absent { replica, for_ms } => {
-                let until = self.now + Span::from_ms(*for_ms).stretched(1_001).0;
-                let known = self.judge.absences.entry(*replica).or_default();
-                *known = (*known).max(until);
-            }
             EventKind::Applied { .. } => self.coverage.hit("spec-change"),
             EventKind::Quarantined { .. } => self.coverage.hit("quarantine"),
             EventKind::SwitchoverBegan { .. } => self.coverage.hit("switchover"),
             _ => {}
+        }
+    }
+
+    /// Committed absences, noted before anything else of the step is judged.
+    pub(crate) fn note_absences(&mut self, out: &[Output]) {
+        for output in out {
+            if let Output::Happened { event, .. } = output
+                && let EventKind::Absent { replica, for_ms } = &event.what
+                && event.index > self.judge.index
+            {
+                let until = self.now + Span::from_ms(*for_ms).stretched(1_001).0;
+                let known = self.judge.absences.entry(*replica).or_default();
+                *known = (*known).max(until);
+            }
         }
     }
 
