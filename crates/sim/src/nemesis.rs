@@ -245,6 +245,7 @@ impl World {
         node.machine += 1;
         node.page = None;
         node.doomed = false;
+        node.sync = self.plan.sync;
         node.launcher = None;
         node.guard = None;
         node.instances.clear();
@@ -331,14 +332,14 @@ impl World {
             return;
         }
         node.agent_frozen = true;
-        node.pauses += 1;
-        let pause = node.pauses;
+        node.agent_pauses += 1;
+        let pause = node.agent_pauses;
         self.after(length, Ev::ThawAgent { node: n, pause });
     }
 
     pub(crate) fn thaw_agent(&mut self, n: usize, pause: u32) {
         let node = &mut self.nodes[n];
-        if !node.agent_frozen || node.pauses != pause {
+        if !node.agent_frozen || node.agent_pauses != pause {
             return;
         }
         node.agent_frozen = false;

@@ -137,12 +137,43 @@ impl World {
             }
         }
         if let Some(why) = self.idle_resource().filter(|_| self.violation.is_none()) {
+            self.describe();
             let rule = if self.plan.class == Class::Minority { "L2" } else { "L1" };
             let after = (self.now - began) / SECOND;
             let what = format!("{after} s after healing {why}");
             self.fail(Violation { rule, what });
         }
         self.now - began
+    }
+
+    /// Where every node stands, for the trace.
+    fn describe(&mut self) {
+        for n in 0..self.nodes.len() {
+            let node = &self.nodes[n];
+            let line = match &node.agent {
+                None => format!("{} has no agent; up: {}", node.name, node.up),
+                Some(agent) => {
+                    let log = agent.kernel.replica();
+                    let bound = agent.pulse.promised_until().since(node.clock.local(self.now));
+                    format!(
+                        "{} is {:?}, {:?}, {:?}, log {} durable {} applied {}, {} writes waiting, \
+                         bound for {bound}, lease {:?}, frozen {} {}",
+                        node.name,
+                        node.replica,
+                        log.role(),
+                        log.membership(),
+                        log.last_index(),
+                        log.durable_index(),
+                        log.applied_index(),
+                        log.writes_in_flight(),
+                        agent.pulse.lease_end().map(|end| end.since(node.clock.local(self.now))),
+                        node.frozen,
+                        node.agent_frozen,
+                    )
+                }
+            };
+            self.note(|| line);
+        }
     }
 
     /// A resource that could run and does not, and what is known of it.
