@@ -160,6 +160,8 @@ struct Instance {
     active_at: Moment,
     /// What it was started from; a standby of another is started anew.
     kind: ResourceKind,
+    /// Leases that had lapsed in this boot when it was handed its epoch.
+    lapses: u64,
 }
 
 /// The member machine.
@@ -286,7 +288,10 @@ impl Member {
                 (None, Some(spec)) => spec.kind.clone(),
                 (None, None) => ResourceKind::Process(Default::default()),
             };
-            let instance = Instance { phase, epoch, healthy: true, active_at: now, kind };
+            // What was handed its epoch before this boot counts as of the boot's beginning.
+            let lapses = before.get(&resource).map_or(0, |instance| instance.lapses);
+            let instance =
+                Instance { phase, epoch, healthy: true, active_at: now, kind, lapses };
             self.instances.insert(resource, instance);
         }
         // What ran under the launcher before and is not in its list is gone for good.
@@ -445,6 +450,7 @@ impl Member {
         if !self.launcher {
             return;
         }
+        self.burn_lapsed(now);
         let stale_upto = if lease.end.is_some() { self.stale_upto } else { u64::MAX };
         for (resource, held) in &state.resources {
             let Some(holder) = held.holder.as_ref().filter(|h| h.replica == self.config.replica)
@@ -463,6 +469,21 @@ impl Member {
                     self.burn(now, resource, holder.epoch, EvidenceGround::Lapsed);
                 }
             }
+        }
+    }
+
+    /// A lease that lapsed burns what it covered even where the next one has begun already (the
+    /// whole machine stood still, and the first datagram after it brought a grant): somebody else
+    /// may have been given the resource in between.
+    fn burn_lapsed(&mut self, now: Moment) {
+        let lapsed: Vec<(ResourceName, Epoch)> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| instance.lapses < self.lapses_seen)
+            .filter_map(|(resource, instance)| Some((resource.clone(), instance.epoch?)))
+            .collect();
+        for (resource, epoch) in lapsed {
+            self.burn(now, &resource, epoch, EvidenceGround::Lapsed);
         }
     }
 
@@ -503,26 +524,38 @@ impl Member {
                 if epoch == Some(new) {
                     return None;
                 }
-                if self.config.plants.has(Plant::EpochRelabelled) {
+                if self.relabels() {
                     self.instances.get_mut(resource)?.epoch = Some(new);
                     return None;
                 }
                 // A new epoch restarts or re-promotes, it never relabels.
                 self.give_up(resource, epoch, by_socket)
             }
+            (InstancePhase::Active, Want::Standby) if self.relabels() => {
+                // Planted: given up on paper alone, so that the next epoch finds it running.
+                let epoch = self.instances.get_mut(resource)?.epoch.take()?;
+                self.burn(now, resource, epoch, EvidenceGround::Demoted);
+                None
+            }
             (InstancePhase::Active, Want::Standby) => self.give_up(resource, epoch, by_socket),
             (InstancePhase::Standby, Want::Active(_)) if stale_kind || !by_socket => {
                 self.stop(resource, false)
             }
             (InstancePhase::Standby, Want::Active(new)) => {
+                let lapses = self.lapses_seen;
                 let instance = self.instances.get_mut(resource)?;
                 instance.phase = InstancePhase::Promoting;
                 instance.epoch = Some(new);
+                instance.lapses = lapses;
                 Some(Action::Promote { resource: resource.clone(), epoch: new })
             }
             (InstancePhase::Standby, Want::Standby) if stale_kind => self.stop(resource, false),
             _ => None,
         }
+    }
+
+    fn relabels(&self) -> bool {
+        self.config.plants.has(Plant::EpochRelabelled)
     }
 
     fn give_up(
@@ -568,7 +601,9 @@ impl Member {
         };
         let kind = spec.kind.clone();
         let phase = InstancePhase::Starting;
-        let instance = Instance { phase, epoch, healthy: true, active_at: Moment::ZERO, kind };
+        let lapses = self.lapses_seen;
+        let active_at = Moment::ZERO;
+        let instance = Instance { phase, epoch, healthy: true, active_at, kind, lapses };
         self.instances.insert(resource.clone(), instance);
         Some(Action::Start { resource: resource.clone(), role })
     }

@@ -10,7 +10,6 @@ use model::state::{ClusterState, MemberRole};
 use model::{Moment, Reason, ReplicaId};
 
 use super::{Coordinator, Decision, Now, Subject};
-use crate::plant::Plant;
 use crate::pulse::Pulse;
 
 /// A learner this many entries behind may be made a voter.
@@ -110,9 +109,6 @@ impl Coordinator {
         reasons: Vec<Reason>,
         out: &mut Vec<Decision>,
     ) {
-        if pulse.plants().has(Plant::TransferWithoutRenounce) {
-            out.push(Decision::Transfer(candidate));
-        }
         let term = pulse.raft().term;
         if !self.pending.contains(&Subject::Renounce) {
             self.propose(now, Command::Renounce { term, candidate }, reasons, out);

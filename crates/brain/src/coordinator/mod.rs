@@ -41,8 +41,6 @@ pub enum Decision {
     Propose(Entry),
     /// Change who replicates or votes.
     Membership(MembershipChange),
-    /// Renounce has been applied: hand the office over.
-    Transfer(ReplicaId),
 }
 
 /// What a proposal is about; one per subject is on its way at a time.

@@ -20,6 +20,8 @@ pub struct Authority {
     pub term: u64,
     /// When it was elected.
     pub since: Moment,
+    /// How it came to its office.
+    pub(super) succession: Succession,
     /// The newest committed barrier of this term.
     barrier: Option<Moment>,
     /// It gave up its office (final for this term).
@@ -42,22 +44,15 @@ impl Pulse {
         self.authority = Some(Authority {
             term,
             since: now,
+            succession,
             barrier: None,
             renounced: false,
             acknowledged: BTreeMap::new(),
         });
-        let t = self.config.timers;
-        let wait = match succession {
-            Succession::Elected => match self.longer_grace {
-                Some((grace, until)) if now < until => grace,
-                _ => t.grace,
-            },
-            Succession::Transferred => t.lease,
-        };
         let wait = if self.config.plants.has(Plant::SuccessorDoesNotWait) {
             Span::ZERO
         } else {
-            wait.stretched(t.drift_ppm)
+            self.succession_wait(now, succession)
         };
         self.grants.inherit(now, now + wait, known);
     }
