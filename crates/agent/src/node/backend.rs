@@ -75,7 +75,8 @@ impl NodeBackend {
             Call::Spec => {
                 let state = self.state().await?;
                 Ok(Reply::Json(json!({
-                    "version": state.spec_version, "text": state.spec_text
+                    "version": state.spec_version, "text": state.spec_text,
+                    "members": state.members
                 })))
             }
             Call::Metrics => {

@@ -143,6 +143,7 @@ fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<Disk, Agent
     let identity = files.load()?;
     let start = files.next_start(wall_s() * 1_000)?;
     let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
+    std::fs::create_dir_all(data.log()).map_err(|error| AgentError::Io("make its log directory", error))?;
     let opened = open_log(data);
     let (segments, recovered) = match opened {
         Ok((segments, recovered)) if recovered.is_empty() && node.log_existed => {
@@ -214,7 +215,7 @@ struct Agent {
 impl Agent {
     fn assemble(
         options: &AgentOptions,
-        disk: Disk,
+        mut disk: Disk,
         runtime: &tokio::runtime::Runtime,
     ) -> Result<Agent, AgentError> {
         lock_memory();
@@ -224,10 +225,10 @@ impl Agent {
         let dial = options.data.local()?.dial_map().map_err(AgentError::Local)?;
         let (inputs, received) = sync_channel(INPUTS_MAX);
         let now = drivers::sys::now();
-        let spec = match disk.state.spec.nodes.contains_key(&name) {
-            true => disk.state.spec.clone(),
-            false => fetch_spec(&disk, runtime)?,
-        };
+        if disk.state.cluster_id == 0 {
+            (disk.state.spec, disk.state.members) = fetch_outline(&disk, runtime)?;
+        }
+        let spec = disk.state.spec.clone();
         let timers = match disk.state.cluster_id {
             0 => disk.node.profile.timers(),
             _ => disk.state.spec.timers(),
@@ -494,21 +495,23 @@ fn start_peers(
         .map_err(|error| AgentError::Bind { address: error.address, source: error.source })
 }
 
-/// A node that has just joined has no control state yet: it asks the cluster for the
-/// specification, to know its own addresses and peers.
-fn fetch_spec(
+/// A node that has just joined has no control state yet: it asks the cluster for specification
+/// and members, to know its own addresses and to let its peers in. The log's image of the state
+/// replaces this outline as soon as it comes.
+fn fetch_outline(
     disk: &Disk,
     runtime: &tokio::runtime::Runtime,
-) -> Result<model::ClusterSpec, AgentError> {
+) -> Result<(model::ClusterSpec, BTreeMap<NodeName, model::state::Member>), AgentError> {
     let client = crate::api::ApiClient::new(&disk.identity.credential, &disk.node.endpoints)
         .map_err(|error| AgentError::Log(error.to_string()))?;
     let answer = runtime
         .block_on(client.get("/v1/spec"))
         .map_err(|error| AgentError::Log(error.to_string()))?;
     let text = answer.get("text").and_then(|t| t.as_str()).unwrap_or_default();
-    config::parse(text, "cluster.toml").spec.ok_or_else(|| {
-        AgentError::Log("the cluster's specification can't be read; compare versions".to_owned())
-    })
+    let wrong = || AgentError::Log("the cluster's answer can't be read; compare versions".to_owned());
+    let spec = config::parse(text, "cluster.toml").spec.ok_or_else(wrong)?;
+    let members = serde_json::from_value(answer["members"].clone()).map_err(|_| wrong())?;
+    Ok((spec, members))
 }
 
 /// Where a data directory is, unless said otherwise.

@@ -154,7 +154,9 @@ fn next_change(
     for member in state.members.values().filter(|m| votes(m)) {
         let learner = group.learners.contains(&member.replica);
         let near = group.progress.get(&member.replica).is_some_and(|p| {
-            p.active && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
+            // The library takes a new learner for active before it has answered at all; one that
+            // never did must not be counted on for a quorum.
+            p.active && p.matched > 0 && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
         });
         if learner && near {
             // A voter that is no member any more (a lost disk's incarnation) goes in the same
