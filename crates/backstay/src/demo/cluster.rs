@@ -59,11 +59,24 @@ impl Cluster {
         cluster.call(calls::init(premises))?;
         cluster.ensure_running(0)?;
         for node in 1..NODES.len() {
-            let token = cluster.call(calls::token(premises, node))?;
+            let token = cluster.token(node)?;
             cluster.call(calls::join(premises, node, token.trim()))?;
             cluster.ensure_running(node)?;
         }
         Ok(cluster)
+    }
+
+    /// A token for a node, as soon as the cluster can give one: its first node has just started,
+    /// or has just gained a voter.
+    fn token(&self, node: usize) -> Result<String, DemoError> {
+        let pace = Duration::from_millis(50);
+        wait::until("the cluster to give a join token", COMMAND_WAIT, pace, || {
+            match self.call(calls::token(&self.premises, node)) {
+                Ok(token) => Ok(Some(token)),
+                Err(DemoError::Command { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// Starts what doesn't run on a node, as a service manager would.
