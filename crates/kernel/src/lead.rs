@@ -17,6 +17,7 @@ impl Kernel {
         let leader = status.leader.map(ReplicaId);
         if leader != self.leader {
             self.leader = leader;
+            self.attempts = if leader.is_some() { 0 } else { self.attempts };
             self.last_report = None;
             self.look = true;
         }

@@ -116,6 +116,8 @@ pub struct Kernel {
     last_report: Option<Moment>,
     heard_connected: BTreeSet<ReplicaId>,
     stand_after: Moment,
+    /// Attempts to be elected since a leader was known.
+    attempts: u32,
     proof: Option<Renounced>,
     filtered: Filtered,
     promise_asked: Span,
@@ -149,6 +151,7 @@ impl Kernel {
             last_report: None,
             heard_connected: BTreeSet::new(),
             stand_after: now,
+            attempts: 0,
             proof: None,
             filtered: Filtered::default(),
             promise_asked: Span::ZERO,
