@@ -115,7 +115,7 @@ impl Kernel {
     ) {
         let me = self.config.replica;
         let status = self.replica.role();
-        let configurations = self.configurations();
+        let configurations = &self.configurations;
         let votes = configurations.iter().any(|voters| voters.contains(&me));
         if status.leader == Some(me.0) || !votes {
             return;
