@@ -1,1 +1,17 @@
 //! Backups, archives, restore, verification, keys.
+//!
+//! A repository is a store of immutable, sealed objects: a chain of signed records, wrapped
+//! keys, packs of chunks, and index segments. `docs/reference/vault-format.md` describes every
+//! byte. The vault works alone, with a repository and a key; it knows nothing of clusters.
+
+pub mod chunk;
+pub mod error;
+mod hex;
+pub mod index;
+pub mod keys;
+pub mod pack;
+mod random;
+pub mod seal;
+pub mod store;
+
+pub use error::{Result, VaultError};
