@@ -4,6 +4,9 @@
 //! keys, packs of chunks, and index segments. `docs/reference/vault-format.md` describes every
 //! byte. The vault works alone, with a repository and a key; it knows nothing of clusters.
 
+pub mod backup;
+pub mod blobs;
+pub mod chain;
 pub mod chunk;
 pub mod error;
 mod hex;
@@ -11,7 +14,10 @@ pub mod index;
 pub mod keys;
 pub mod pack;
 mod random;
+pub mod repository;
 pub mod seal;
+pub mod source;
 pub mod store;
+pub mod tree;
 
 pub use error::{Result, VaultError};

@@ -74,6 +74,40 @@ impl IndexSet {
         })
     }
 
+    /// An index without segments.
+    pub fn empty() -> IndexSet {
+        IndexSet {
+            segments: Vec::new(),
+            superseded: Vec::new(),
+            damaged: Vec::new(),
+            cache: Mutex::default(),
+            packs: BTreeMap::new(),
+            rescued: OnceLock::new(),
+        }
+    }
+
+    /// Adds a segment and packs that this process has just stored.
+    ///
+    /// # Errors
+    /// Where the segment cannot be opened.
+    pub fn add(
+        &mut self,
+        store: &dyn Store,
+        ring: &KeyRing,
+        segment: (&ObjectName, u64),
+        packs: &[(ObjectId, u64)],
+    ) -> Result<()> {
+        self.segments.push(Segment::open(store, ring, segment.0, segment.1)?);
+        self.packs.extend(packs.iter().copied());
+        Ok(())
+    }
+
+    /// Whether some segment names a pack that is not in the store.
+    pub fn mentions_missing_packs(&self) -> bool {
+        let mentioned = self.segments.iter().flat_map(|s| s.packs());
+        mentioned.into_iter().any(|p| !self.packs.contains_key(p))
+    }
+
     /// The segments in use.
     pub fn segments(&self) -> &[Segment] {
         &self.segments

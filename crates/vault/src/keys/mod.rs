@@ -2,6 +2,7 @@
 //! custodians) has it wrapped by age. Secrets live in locked, wiped memory.
 
 pub mod access;
+pub mod deletion;
 mod ring;
 pub mod secret;
 pub mod shares;

@@ -13,6 +13,8 @@ pub struct BufferPool {
     free: Mutex<Vec<Vec<u8>>>,
 }
 
+/// Room for the last chunk and the table.
+const PACK_SLACK_BYTES: usize = 1 << 20;
 /// Buffers kept.
 const POOL_MAX: usize = 4;
 
@@ -71,6 +73,8 @@ impl PackBuilder {
         let algorithm = Algorithm::of_this_processor();
         let (cipher, header) = ObjectCipher::create(ring, Kind::Pack, &name, algorithm);
         let mut buffer = pool.take();
+        // Growing by doubling would take twice the room.
+        buffer.reserve_exact(PACK_TARGET_BYTES + PACK_SLACK_BYTES);
         buffer.extend_from_slice(&header);
         PackBuilder { id, cipher, buffer, blobs: Vec::new() }
     }
