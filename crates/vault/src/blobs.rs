@@ -49,6 +49,19 @@ impl Blobs {
         Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The key of the chunk ids.
+    pub fn chunk_id_key(&self) -> &[u8; 32] {
+        self.ring.chunk_id_key()
+    }
+
+    /// Where a chunk lies, by this index or by the packs themselves.
+    ///
+    /// # Errors
+    /// Where the index is damaged and the packs don't say either.
+    pub fn locate(&self, index: &IndexSet, id: &ChunkId) -> Result<Vec<Location>> {
+        index.locate(&*self.store, &self.ring, id)
+    }
+
     /// A clean-up elsewhere may have moved chunks: reads the index anew.
     fn reload(&self) -> Result<Arc<IndexSet>> {
         let index = Arc::new(IndexSet::load(&*self.store, &self.ring)?);

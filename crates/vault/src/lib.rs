@@ -15,9 +15,11 @@ pub mod keys;
 pub mod pack;
 mod random;
 pub mod repository;
+pub mod restore;
 pub mod seal;
 pub mod source;
 pub mod store;
 pub mod tree;
+pub mod verify;
 
 pub use error::{Result, VaultError};

@@ -26,6 +26,8 @@ pub struct IndexSet {
     cache: Mutex<Cache>,
     packs: BTreeMap<ObjectId, u64>,
     rescued: OnceLock<Rescued>,
+    /// Packs whose chunks were found although no segment mentions them.
+    needed_unmentioned: Mutex<BTreeSet<ObjectId>>,
 }
 
 #[derive(Default)]
@@ -38,7 +40,6 @@ struct Cache {
 #[derive(Default)]
 struct Rescued {
     chunks: HashMap<ChunkId, Location>,
-    damaged: Vec<String>,
 }
 
 impl IndexSet {
@@ -71,6 +72,7 @@ impl IndexSet {
             cache: Mutex::default(),
             packs,
             rescued: OnceLock::new(),
+            needed_unmentioned: Mutex::default(),
         })
     }
 
@@ -83,6 +85,7 @@ impl IndexSet {
             cache: Mutex::default(),
             packs: BTreeMap::new(),
             rescued: OnceLock::new(),
+            needed_unmentioned: Mutex::default(),
         }
     }
 
@@ -164,10 +167,19 @@ impl IndexSet {
         }
         let rescued = self.rescued(store, ring, found.is_err());
         match (rescued.chunks.get(id), found) {
-            (Some(location), _) => Ok(vec![*location]),
+            (Some(location), _) => {
+                let needed = self.needed_unmentioned.lock();
+                needed.unwrap_or_else(PoisonError::into_inner).insert(location.pack);
+                Ok(vec![*location])
+            }
             (None, Err(error)) => Err(error),
             (None, Ok(_)) => Ok(Vec::new()),
         }
+    }
+
+    /// Packs that were needed so far although no intact segment mentions the chunk.
+    pub fn needed_unmentioned(&self) -> BTreeSet<ObjectId> {
+        self.needed_unmentioned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether an entry's pack is in the store and long enough for it.
@@ -188,15 +200,12 @@ impl IndexSet {
                 if all { self.packs.iter().collect() } else { self.unmentioned().collect() };
             let mut rescued = Rescued::default();
             for (pack, size_bytes) in packs {
-                match read_table(store, ring, pack, *size_bytes) {
-                    Ok(blobs) => {
-                        let room = RESCUED_CHUNKS_MAX.saturating_sub(rescued.chunks.len());
-                        let entries = blobs.into_iter().take(room);
-                        let entries = entries.map(|b| (b.id, Location { pack: *pack, blob: b }));
-                        rescued.chunks.extend(entries);
-                    }
-                    Err(error) => rescued.damaged.push(error.to_string()),
-                }
+                // A pack that does not explain itself is found and named by `verify`.
+                let Ok(blobs) = read_table(store, ring, pack, *size_bytes) else { continue };
+                let room = RESCUED_CHUNKS_MAX.saturating_sub(rescued.chunks.len());
+                let entries = blobs.into_iter().take(room);
+                let entries = entries.map(|blob| (blob.id, Location { pack: *pack, blob }));
+                rescued.chunks.extend(entries);
             }
             rescued
         })

@@ -5,7 +5,7 @@ mod builder;
 mod reader;
 
 pub use builder::{BufferPool, FinishedPack, PackBuilder};
-pub use reader::{open_blob, open_chunk, pack_cipher, read_table};
+pub use reader::{open_blob, open_chunk, pack_cipher, parse_pack, read_table};
 
 use crate::chunk::{BlobKind, ChunkId};
 use crate::store::ObjectId;

@@ -104,7 +104,36 @@ pub fn read_table(
     let table_at = size_bytes - TABLE_LENGTH_BYTES as u64 - table_bytes;
     let mut table = vec![0; table_bytes as usize];
     store.get_range(&name, table_at, &mut table)?;
-    let rows = cipher.unseal(Position::FOOTER, &[], &mut table);
+    open_table(&cipher, &name, &mut table, table_at)
+}
+
+/// The cipher and the table of a pack that was read whole.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn parse_pack(ring: &KeyRing, pack: &ObjectId, bytes: &[u8]) -> Result<(ObjectCipher, Vec<Blob>)> {
+    let name = ObjectName::of_id(Area::Packs, pack);
+    let cipher = ObjectCipher::open(ring, Kind::Pack, &name, bytes)?;
+    let damaged = |what: &str| VaultError::damaged(&name, what);
+    let (rest, length) = bytes
+        .split_last_chunk::<TABLE_LENGTH_BYTES>()
+        .ok_or_else(|| damaged("it is too short for a pack"))?;
+    let table_bytes = u32::from_le_bytes(*length) as usize;
+    let table_at = rest.len().checked_sub(table_bytes).filter(|at| *at >= HEADER_BYTES);
+    let table_at = table_at.ok_or_else(|| damaged("the length of its table is impossible"))?;
+    let blobs = open_table(&cipher, &name, &mut rest[table_at..].to_vec(), table_at as u64)?;
+    Ok((cipher, blobs))
+}
+
+/// Opens a sealed table that begins at `table_at`.
+fn open_table(
+    cipher: &ObjectCipher,
+    name: &ObjectName,
+    table: &mut [u8],
+    table_at: u64,
+) -> Result<Vec<Blob>> {
+    let damaged = |what: &str| VaultError::damaged(name, what);
+    let rows = cipher.unseal(Position::FOOTER, &[], table);
     let rows = rows.ok_or_else(|| damaged("its table was altered after it was written"))?;
     let mut blobs = Vec::with_capacity(rows.len() / ROW_BYTES);
     let mut offset = HEADER_BYTES as u64;
