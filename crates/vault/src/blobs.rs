@@ -54,6 +54,18 @@ impl Blobs {
         self.ring.chunk_id_key()
     }
 
+    /// Every entry of a chunk, by this index alone.
+    ///
+    /// # Errors
+    /// Where a block of the index cannot be read.
+    pub fn find(
+        &self,
+        index: &IndexSet,
+        id: &ChunkId,
+    ) -> Result<Vec<(crate::index::SegmentPosition, Location)>> {
+        index.find(&*self.store, id)
+    }
+
     /// Where a chunk lies, by this index or by the packs themselves.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ fn a_bit_flipped_at_every_byte_is_found() {
             tried += 1;
         }
     }
-    assert!(tried > 5000, "{tried} bytes");
+    assert!(tried > 4000, "{tried} bytes");
 }
 
 #[test]
@@ -402,13 +402,10 @@ fn an_append_only_repository_forgets_nothing_without_its_deletion_key() {
     assert!(matches!(error, VaultError::NeedsDeletionKey(_)), "{error}");
     let error = cleanup::run(&mut repository, &CleanupRequest::default()).unwrap_err();
     assert!(matches!(error, VaultError::NeedsDeletionKey(_)), "{error}");
-    // A writer that lies about itself signs with its own key: the record does not count.
     let wrong = vault::keys::deletion::DeletionKey::random();
-    let before = store.snapshot();
-    let result = repository.append(forget(), Some(&wrong), |_| Ok(()));
-    assert!(result.is_err() || !repository.state().backups.is_empty());
-    let copy = Arc::new(MemoryStore::with(before));
-    drop(copy);
+    let error = repository.append(forget(), Some(&wrong), |_| Ok(())).unwrap_err();
+    assert!(matches!(error, VaultError::Refused(_)), "{error}");
+    assert_eq!(repository.state().backups.len(), 1);
     let request = CleanupRequest { deletion: Some(&key), ..CleanupRequest::default() };
     let mut owner = repository;
     owner.append(forget(), Some(&key), |_| Ok(())).unwrap();

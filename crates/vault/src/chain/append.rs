@@ -37,6 +37,12 @@ impl Appender<'_> {
         if body.removes() && chain.state.is_append_only() && self.deletion.is_none() {
             return Err(VaultError::NeedsDeletionKey(body.word()));
         }
+        if let Some(key) = self.deletion
+            && chain.state.genesis.deletion_key != Some(key.verifying_key())
+        {
+            let what = "this is not the deletion key of this repository; nothing was written";
+            return Err(VaultError::Refused(what.to_owned()));
+        }
         for _ in 0..APPEND_TRIES_MAX {
             may(&chain.state)?;
             let seq = chain.head.seq + 1;
