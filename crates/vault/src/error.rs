@@ -183,6 +183,14 @@ impl VaultError {
     }
 }
 
+/// What is wrong, for a report that names the object itself.
+pub(crate) fn what(error: &VaultError) -> String {
+    match error {
+        VaultError::Damaged { what, .. } => what.clone(),
+        other => explain(other),
+    }
+}
+
 /// The chain of causes as one line, for reports.
 pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -258,7 +258,6 @@ impl Stage {
         if found.is_intact() || found.damaged_backups.is_empty() {
             return Err(VaultError::Refused("the flipped bit was not found".to_owned()));
         }
-        let first = first.split(". ").next().unwrap_or_default().to_owned();
         self.row("a bit flipped, verify", first, took);
         let (report, took) = timed(|| self.verify());
         let report = report?;

@@ -52,7 +52,7 @@ impl Chain {
             // The first record is lost: what a checkpoint says still counts, with the loss.
             Err(error) if error.is_damage() => {
                 let mut chain = Chain::read(store, ring)?;
-                let what = error.to_string();
+                let what = crate::error::what(&error);
                 chain.problems.insert(0, Problem { seq: 0, what });
                 Ok(chain)
             }
@@ -72,7 +72,7 @@ impl Chain {
             match fetch(store, ring, start, None).and_then(|r| begin(&r).map(|s| (s, r))) {
                 Ok(found) => break found,
                 Err(error) if start == 0 || !error.is_damage() => return Err(error),
-                Err(error) => problems.push(Problem { seq: start, what: error.to_string() }),
+                Err(error) => problems.push(Problem { seq: start, what: crate::error::what(&error) }),
             }
             start -= CHECKPOINT_EVERY;
         };
@@ -105,7 +105,7 @@ impl Chain {
             // A key that is too old must not work on as if the record were only damaged.
             Err(error @ VaultError::NewerKey { .. }) => return Err(error),
             Err(error) if error.is_damage() => {
-                self.problems.push(Problem { seq, what: error.to_string() });
+                self.problems.push(Problem { seq, what: crate::error::what(&error) });
             }
             Err(error) => return Err(error),
         }

@@ -4,7 +4,7 @@ use super::report::{Finding, VerifyReport};
 use super::structure::BadChunks;
 use super::{Depth, VerifyRequest};
 use crate::chunk::Compressor;
-use crate::error::{Result, VaultError, explain};
+use crate::error::{Result, VaultError, what};
 use crate::index::IndexSet;
 use crate::keys::KeyRing;
 use crate::pack::{Blob, Location, PACK_BYTES_MAX, open_chunk, parse_pack};
@@ -125,7 +125,7 @@ impl<'a> PackReader<'a> {
         match read {
             Ok(()) => {}
             Err(error) if error.is_damage() => {
-                let what = explain(&error);
+                let what = what(&error);
                 result.findings.push(Finding::Object { name: name.to_string(), what });
             }
             Err(error) => return Err(error),
@@ -156,7 +156,7 @@ impl<'a> PackReader<'a> {
             let (compressor, plain) = (&mut self.compressor, &mut self.plain);
             result.chunks += 1;
             if let Err(error) = open_chunk(&cipher, self.ring, &at, sealed, compressor, plain) {
-                let what = explain(&error);
+                let what = what(&error);
                 result.bad.insert(blob.id, what.clone());
                 result.findings.push(Finding::Object { name: name.to_string(), what });
             }

@@ -4,7 +4,7 @@ use super::report::{Finding, VerifyReport};
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::Chain;
 use crate::chunk::ChunkId;
-use crate::error::{Result, VaultError, explain};
+use crate::error::{Result, VaultError, what};
 use crate::index::IndexSet;
 use crate::repository::Repository;
 use crate::store::{Area, ObjectName};
@@ -53,7 +53,7 @@ pub(super) fn index(
     report: &mut VerifyReport,
 ) -> Result<()> {
     for (name, error) in index.damaged() {
-        report.add(Finding::Object { name: name.to_string(), what: explain(error) });
+        report.add(Finding::Object { name: name.to_string(), what: what(error) });
     }
     let store = &**repository.store();
     for segment in index.segments() {
@@ -65,7 +65,7 @@ pub(super) fn index(
                 Ok(()) => {}
                 Err(error) if error.is_damage() => {
                     let name = ObjectName::of_id(Area::Index, &segment.id()).to_string();
-                    report.add(Finding::Object { name, what: explain(&error) });
+                    report.add(Finding::Object { name, what: what(&error) });
                 }
                 Err(error) => return Err(error),
             }
@@ -170,7 +170,7 @@ impl TreeCheck<'_> {
                 }
                 Step::Lost { path, error } => {
                     losses += 1;
-                    lost(&path, explain(&error));
+                    lost(&path, what(&error));
                 }
             }
         }
@@ -197,6 +197,6 @@ impl TreeCheck<'_> {
             }
             Ok(())
         });
-        checked.map_err(|e| explain(&e))
+        checked.map_err(|e| what(&e))
     }
 }
