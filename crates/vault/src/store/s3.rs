@@ -30,13 +30,25 @@ impl S3Store {
     /// # Errors
     /// Where the settings make no sense; the network is not touched yet.
     pub fn open(bucket: &str, prefix: &str) -> Result<S3Store, StoreError> {
+        S3Store::with(AmazonS3Builder::from_env(), bucket, prefix)
+    }
+
+    /// As [`S3Store::open`], with these settings instead of the environment's.
+    ///
+    /// # Errors
+    /// As [`S3Store::open`].
+    pub fn with(
+        settings: AmazonS3Builder,
+        bucket: &str,
+        prefix: &str,
+    ) -> Result<S3Store, StoreError> {
         let location = format!("s3://{bucket}/{prefix}");
         let retry = RetryConfig {
             max_retries: TRIES_MAX,
             retry_timeout: REQUEST_LIMIT,
             ..RetryConfig::default()
         };
-        let bucket = AmazonS3Builder::from_env()
+        let bucket = settings
             .with_bucket_name(bucket)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_retry(retry)
