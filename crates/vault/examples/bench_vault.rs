@@ -184,11 +184,14 @@ fn folder_mb(root: &Path) -> Outcome<f64> {
     Ok(bytes as f64 / 1e6)
 }
 
+/// The command for a verb and a directory, where the tool has one.
+type CommandLine = Box<dyn Fn(&str, &Path) -> Option<Command>>;
+
 /// A tool and its command lines.
 struct Tool {
     name: &'static str,
     repository: PathBuf,
-    command: Box<dyn Fn(&str, &Path) -> Option<Command>>,
+    command: CommandLine,
 }
 
 fn words(program: &Path, line: &str) -> Command {
@@ -206,14 +209,17 @@ fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
         repository,
         command: Box::new(move |verb, data| {
             let data = data.display();
-            let mut command = words(&program, &match verb {
-                "init" => "vault init".to_owned(),
-                "backup" => format!("backup --name data {data}"),
-                "verify" => "vault verify --bytes".to_owned(),
-                "restore" => format!("restore --target {data}"),
-                "one" => format!("vault prove small/00/00/000000 --out {data}"),
-                _ => return None,
-            });
+            let mut command = words(
+                &program,
+                &match verb {
+                    "init" => "vault init".to_owned(),
+                    "backup" => format!("backup --name data {data}"),
+                    "verify" => "vault verify --bytes".to_owned(),
+                    "restore" => format!("restore --target {data}"),
+                    "one" => format!("vault prove small/00/00/000000 --out {data}"),
+                    _ => return None,
+                },
+            );
             command.env("BACKSTAY_REPOSITORY", &place);
             command.env("BACKSTAY_KEY_FILE", state.join("key"));
             command.env("BACKSTAY_STATE_DIR", state.join("state"));
@@ -227,13 +233,16 @@ fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
         repository,
         command: Box::new(move |verb, data| {
             let data = data.display();
-            let mut command = words(Path::new("restic"), &match verb {
-                "init" => "init --repository-version 2".to_owned(),
-                "backup" => format!("backup {data}"),
-                "verify" => "check --read-data".to_owned(),
-                "restore" => format!("restore latest --target {data}"),
-                _ => return None,
-            });
+            let mut command = words(
+                Path::new("restic"),
+                &match verb {
+                    "init" => "init --repository-version 2".to_owned(),
+                    "backup" => format!("backup {data}"),
+                    "verify" => "check --read-data".to_owned(),
+                    "restore" => format!("restore latest --target {data}"),
+                    _ => return None,
+                },
+            );
             command.env("RESTIC_REPOSITORY", &place).env("RESTIC_PASSWORD", "bench");
             command.env("RESTIC_CACHE_DIR", &cache);
             Some(command)
@@ -248,13 +257,16 @@ fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
         command: Box::new(move |verb, data| {
             let next = || number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let (at, path) = (place.display(), data.display());
-            let mut command = words(Path::new("borg"), &match verb {
-                "init" => format!("init -e repokey-blake2 {at}"),
-                "backup" => format!("create -C zstd,1 {at}::g{} {path}", next()),
-                "verify" => format!("check --verify-data {at}"),
-                "restore" => format!("extract {at}::g0"),
-                _ => return None,
-            });
+            let mut command = words(
+                Path::new("borg"),
+                &match verb {
+                    "init" => format!("init -e repokey-blake2 {at}"),
+                    "backup" => format!("create -C zstd,1 {at}::g{} {path}", next()),
+                    "verify" => format!("check --verify-data {at}"),
+                    "restore" => format!("extract {at}::g0"),
+                    _ => return None,
+                },
+            );
             if verb == "restore" {
                 command.current_dir(data);
             }
@@ -323,7 +335,9 @@ fn one_run(
             cost.new_mb = folder_mb(&tool.repository)? - before;
             put("3 changed", tool.name, cost);
         }
-        for (verb, step) in [("verify", "4 verify"), ("restore", "5 restore"), ("one", "6 prove one")] {
+        for (verb, step) in
+            [("verify", "4 verify"), ("restore", "5 restore"), ("one", "6 prove one")]
+        {
             let target = scratch.join(format!("{}-{verb}", tool.name));
             if verb == "restore" {
                 fs::create_dir_all(&target)?;
@@ -338,7 +352,10 @@ fn one_run(
 }
 
 fn print(figures: &BTreeMap<(String, &'static str), Vec<Cost>>) {
-    println!("\n{:<24} {:<9} {:>8} {:>8} {:>8} {:>9}", "step", "tool", "wall s", "cpu s", "MB res", "MB new");
+    println!(
+        "\n{:<24} {:<9} {:>8} {:>8} {:>8} {:>9}",
+        "step", "tool", "wall s", "cpu s", "MB res", "MB new"
+    );
     for ((step, tool), costs) in figures {
         let median = |field: fn(&Cost) -> f64| {
             let mut values: Vec<f64> = costs.iter().map(field).collect();

@@ -2,7 +2,6 @@
 //!
 //! `cargo run --release -p backstay-vault --example vault -- backup …`
 
-#[allow(unreachable_pub, missing_docs, reason = "they are public in the binary")]
 #[path = "../../backstay/src/vault_cli/mod.rs"]
 mod vault_cli;
 

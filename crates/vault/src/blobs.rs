@@ -178,9 +178,7 @@ impl Blobs {
             let Ok(found) = index.find(&*self.store, id) else { break };
             let follows = |l: &Location| match run.last() {
                 None => true,
-                Some(p) => {
-                    p.pack == l.pack && p.blob.offset + p.blob.stored_bytes == l.blob.offset
-                }
+                Some(p) => p.pack == l.pack && p.blob.offset + p.blob.stored_bytes == l.blob.offset,
             };
             let Some((_, next)) = found.into_iter().find(|(_, l)| follows(l)) else { break };
             bytes += next.blob.stored_bytes as usize;

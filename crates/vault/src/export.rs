@@ -31,12 +31,7 @@ pub fn to_tar(blobs: &Blobs, backup: &Backup, path: &[u8], out: impl Write) -> R
     Ok(entries)
 }
 
-fn append(
-    tar: &mut Builder<impl Write>,
-    blobs: &Blobs,
-    path: &[u8],
-    entry: &Entry,
-) -> Result<()> {
+fn append(tar: &mut Builder<impl Write>, blobs: &Blobs, path: &[u8], entry: &Entry) -> Result<()> {
     let name = match (path.is_empty(), &entry.kind) {
         (true, EntryKind::Directory { .. }) => path_of(b"."),
         (true, _) => path_of(if entry.name.is_empty() { b"file" } else { &entry.name }),
@@ -112,8 +107,9 @@ fn contents(
     let failed = VaultError::file("write the tar entry of", name);
     let (reader, mut writer) = io::pipe().map_err(VaultError::file("make a pipe for", name))?;
     std::thread::scope(|scope| {
-        let dumped = scope
-            .spawn(move || dump(blobs, entry, &mut ReadBuffers::default(), &mut writer).map(|_| ()));
+        let dumped = scope.spawn(move || {
+            dump(blobs, entry, &mut ReadBuffers::default(), &mut writer).map(|_| ())
+        });
         let appended = tar.append_data(header, name, reader).map_err(failed);
         let dumped = dumped.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // A lost chunk explains a short entry, not the other way round.

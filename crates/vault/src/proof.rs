@@ -74,10 +74,8 @@ pub fn prove(repository: &Repository, blobs: &Blobs, seq: u64, path: &[u8]) -> R
         target = first.clone();
         names = parts(&target);
     }
-    let mut steps = vec![ProofStep {
-        entry: crate::hex::encode(&canonical(&backup.top)),
-        groups: Vec::new(),
-    }];
+    let mut steps =
+        vec![ProofStep { entry: crate::hex::encode(&canonical(&backup.top)), groups: Vec::new() }];
     let mut at = backup.top.clone();
     for name in names {
         let EntryKind::Directory { node, .. } = &at.kind else {
@@ -93,7 +91,8 @@ pub fn prove(repository: &Repository, blobs: &Blobs, seq: u64, path: &[u8]) -> R
     }
     steps.reverse();
     let chain = repository.chain();
-    let (statement, signature, key) = chain.signed(&**repository.store(), repository.ring(), seq)?;
+    let (statement, signature, key) =
+        chain.signed(&**repository.store(), repository.ring(), seq)?;
     Ok(Proof {
         format: PROOF_FORMAT.to_owned(),
         statement: crate::hex::encode(&statement),
@@ -146,9 +145,8 @@ impl Proof {
     /// Saying which part does not hold.
     pub fn check(&self) -> Result<Proven> {
         let bad = |what: &str| VaultError::Refused(format!("the proof does not hold: {what}"));
-        let hex = |text: &str| {
-            crate::hex::decode(text).ok_or_else(|| bad("a field is not hexadecimal"))
-        };
+        let hex =
+            |text: &str| crate::hex::decode(text).ok_or_else(|| bad("a field is not hexadecimal"));
         if self.format != PROOF_FORMAT || self.steps.len() > STEPS_MAX {
             return Err(bad("it has another format"));
         }

@@ -242,9 +242,7 @@ impl Repository {
         let wrapped = wrap(&self.ring, new.holder, &new.label, &new.recipient)?;
         put_wrapped(&*self.store, &wrapped)?;
         let epoch = self.ring.epoch();
-        self.append(Body::KeyAdded(wrapped.entry.clone()), None, |state| {
-            same_epoch(state, epoch)
-        })?;
+        self.append(Body::KeyAdded(wrapped.entry.clone()), None, |state| same_epoch(state, epoch))?;
         Ok(wrapped.entry)
     }
 
@@ -316,7 +314,9 @@ fn same_epoch(state: &State, epoch: u32) -> Result<()> {
 fn put_wrapped(store: &dyn Store, wrapped: &Wrapped) -> Result<()> {
     match put_own(store, &wrapped.entry.object, &wrapped.bytes)? {
         Created::New => Ok(()),
-        Created::Exists => Err(VaultError::Refused("a random name was taken; try again".to_owned())),
+        Created::Exists => {
+            Err(VaultError::Refused("a random name was taken; try again".to_owned()))
+        }
     }
 }
 

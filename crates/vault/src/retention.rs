@@ -169,11 +169,7 @@ mod tests {
             "2026-11-22T01:00:00Z",
         ];
         let policy = Policy { daily: 2, monthly: 2, ..Policy::default() };
-        let expect = [
-            (1, "monthly"),
-            (4, "daily"),
-            (5, "the newest, daily, monthly"),
-        ];
+        let expect = [(1, "monthly"), (4, "daily"), (5, "the newest, daily, monthly")];
         check(&begun, &[], &policy, &expect);
     }
 

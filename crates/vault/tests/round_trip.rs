@@ -33,14 +33,8 @@ fn a_tree_comes_back_as_it_was() {
         rustix::fs::XattrFlags::empty(),
     );
     let mode = rustix::fs::Mode::RUSR;
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        data.join("pipe"),
-        rustix::fs::FileType::Fifo,
-        mode,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, data.join("pipe"), rustix::fs::FileType::Fifo, mode, 0)
+        .unwrap();
     let clock = TestClock::new();
     let store = Arc::new(LocalStore::create(&folder.path().join("repository")).unwrap());
     let (mut repository, identity) = init(store.clone(), &clock);
@@ -290,8 +284,7 @@ fn excluded_names_and_paths_stay_out() {
     let clock = TestClock::new();
     let (mut repository, _) = init(memory(), &clock);
     let excludes = ["noise".to_owned(), "/a/li*".to_owned(), "empty".to_owned()];
-    let source =
-        vault::source::directory::DirectorySource::new(&data, &excludes, false).unwrap();
+    let source = vault::source::directory::DirectorySource::new(&data, &excludes, false).unwrap();
     let outcome = vault::backup::run(&mut repository, &request_for(&source)).unwrap();
     let back = folder.path().join("back");
     restore(&repository, outcome.seq, &back).unwrap();

@@ -18,33 +18,33 @@ use vault::{Result, VaultError};
 
 /// Back up a directory, a file, or a command's output.
 #[derive(Debug, Args)]
-pub struct BackupArgs {
+pub(crate) struct BackupArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     /// The directory or file.
     #[arg(required_unless_present = "command", conflicts_with = "command")]
-    pub path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
     /// A shell command whose standard output is backed up. If it fails, so does the backup.
     #[arg(long, value_name = "COMMAND", requires = "name")]
-    pub command: Option<String>,
+    pub(crate) command: Option<String>,
     /// The source's name in the repository; the path where none is given.
     #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Leave out what fits: a name anywhere, or, with a slash, a path from the top.
     #[arg(long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
     /// Stay on the file system of the directory.
     #[arg(long)]
-    pub one_file_system: bool,
+    pub(crate) one_file_system: bool,
     /// Read every file, whatever its metadata says.
     #[arg(long)]
-    pub reread: bool,
+    pub(crate) reread: bool,
     /// Run before the backup; a failure fails it.
     #[arg(long, value_name = "COMMAND")]
-    pub before: Option<String>,
+    pub(crate) before: Option<String>,
     /// Run after the backup, whatever happened; a failure fails it.
     #[arg(long, value_name = "COMMAND")]
-    pub after: Option<String>,
+    pub(crate) after: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -69,7 +69,7 @@ struct Shown {
 ///
 /// # Errors
 /// Where nothing could be recorded.
-pub fn run(args: &BackupArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &BackupArgs, output: Output) -> CliResult {
     protect_memory();
     let (source, name) = source(args)?;
     let mut repository = args.opening.open()?;

@@ -15,14 +15,14 @@ const PROOF_BYTES_MAX: u64 = 64 << 20;
 
 /// Check a proof that a file was in a backup.
 #[derive(Debug, Args)]
-pub struct CheckProofArgs {
+pub(crate) struct CheckProofArgs {
     /// The proof.
-    pub proof: PathBuf,
+    pub(crate) proof: PathBuf,
     /// The file that it is said to be about.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The key that must have signed it, in hexadecimal, as `vault status` prints it.
     #[arg(long, value_name = "KEY")]
-    pub signed_by: Option<String>,
+    pub(crate) signed_by: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -43,10 +43,9 @@ struct Shown {
 ///
 /// # Errors
 /// Where the proof does not hold.
-pub fn run(args: &CheckProofArgs, output: Output) -> CliResult {
-    let open = |path: &PathBuf| {
-        std::fs::File::open(path).map_err(VaultError::file("open", path.clone()))
-    };
+pub(crate) fn run(args: &CheckProofArgs, output: Output) -> CliResult {
+    let open =
+        |path: &PathBuf| std::fs::File::open(path).map_err(VaultError::file("open", path.clone()));
     let mut text = String::new();
     let read = open(&args.proof)?.take(PROOF_BYTES_MAX).read_to_string(&mut text);
     read.map_err(VaultError::file("read", args.proof.clone()))?;
@@ -63,7 +62,8 @@ pub fn run(args: &CheckProofArgs, output: Output) -> CliResult {
         }
     };
     let signed_by = hex(&proven.key);
-    let signer_is_expected = args.signed_by.as_ref().map(|key| key.eq_ignore_ascii_case(&signed_by));
+    let signer_is_expected =
+        args.signed_by.as_ref().map(|key| key.eq_ignore_ascii_case(&signed_by));
     let shown = Shown {
         holds: file_matches != Some(false) && signer_is_expected != Some(false),
         path: String::from_utf8_lossy(&proven.path).into_owned(),

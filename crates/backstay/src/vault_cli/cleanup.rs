@@ -11,11 +11,11 @@ use vault::cleanup::{CleanupReport, CleanupRequest};
 /// Give back the room of what nothing needs. Safe beside running backups: what is not needed
 /// is marked first and deleted by a later run.
 #[derive(Debug, Args)]
-pub struct CleanupArgs {
+pub(crate) struct CleanupArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub deletion: DeletionArgs,
+    pub(crate) deletion: DeletionArgs,
 }
 
 #[derive(Serialize)]
@@ -33,7 +33,7 @@ struct Shown {
 ///
 /// # Errors
 /// Where what backups need cannot be told, or the deletion key is needed.
-pub fn run(args: &CleanupArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &CleanupArgs, output: Output) -> CliResult {
     let deletion = args.deletion.read()?;
     let mut repository = args.opening.open()?;
     let request = CleanupRequest { deletion: deletion.as_ref(), ..CleanupRequest::default() };

@@ -11,16 +11,16 @@ use vault::source::directory::DirectorySource;
 
 /// Compare live data with a backup, to the bit.
 #[derive(Debug, Args)]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub which: Which,
+    pub(crate) which: Which,
     /// The live directory; where the backup came from if none is given.
-    pub path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
     /// What the backup left out.
     #[arg(long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -38,7 +38,7 @@ struct Shown {
 ///
 /// # Errors
 /// Where either side cannot be read as a whole.
-pub fn run(args: &CompareArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &CompareArgs, output: Output) -> CliResult {
     let repository = args.opening.open()?;
     let (seq, backup) = args.which.find(&repository)?;
     let path = args.path.clone().unwrap_or_else(|| PathBuf::from(&backup.origin));

@@ -40,7 +40,7 @@ struct Row {
 ///
 /// # Errors
 /// Where a step does not do what it shows.
-pub fn run(output: Output) -> CliResult {
+pub(crate) fn run(output: Output) -> CliResult {
     super::opening::protect_memory();
     let folder = Scratch::make()?;
     let (rows, took) = timed(|| play(&folder.0));

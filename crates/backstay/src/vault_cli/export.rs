@@ -11,24 +11,24 @@ use vault::VaultError;
 
 /// Write a backup as a plain tar.
 #[derive(Debug, Args)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub which: Which,
+    pub(crate) which: Which,
     /// The path within the backup; all of it where none is given.
     #[arg(default_value = "")]
-    pub path: String,
+    pub(crate) path: String,
     /// Where the tar is written; standard output where none is given.
     #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// Runs the command. The tar is the output in either form.
 ///
 /// # Errors
 /// Where a part of the backup is lost or the output fails.
-pub fn run(args: &ExportArgs, _output: Output) -> CliResult {
+pub(crate) fn run(args: &ExportArgs, _output: Output) -> CliResult {
     let repository = args.opening.open()?;
     let (_, backup) = args.which.find(&repository)?;
     let blobs = repository.blobs()?;

@@ -13,39 +13,39 @@ use vault::retention::{Decision, Policy, decide};
 
 /// Decide which backups are no longer wanted.
 #[derive(Debug, Args)]
-pub struct ForgetArgs {
+pub(crate) struct ForgetArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub deletion: DeletionArgs,
+    pub(crate) deletion: DeletionArgs,
     /// Forget this backup, whatever the rules say; may be given more than once.
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["keep_last", "keep_hourly",
         "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "keep_within_days"])]
-    pub backup: Vec<u64>,
+    pub(crate) backup: Vec<u64>,
     /// Keep the newest so many of each source.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub keep_last: u32,
+    pub(crate) keep_last: u32,
     /// Keep the newest of each of so many hours.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub keep_hourly: u32,
+    pub(crate) keep_hourly: u32,
     /// Of so many days.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub keep_daily: u32,
+    pub(crate) keep_daily: u32,
     /// Of so many weeks.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub keep_weekly: u32,
+    pub(crate) keep_weekly: u32,
     /// Of so many months.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub keep_monthly: u32,
+    pub(crate) keep_monthly: u32,
     /// Of so many years.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub keep_yearly: u32,
+    pub(crate) keep_yearly: u32,
     /// Keep everything of the last so many days.
     #[arg(long, default_value_t = 0, value_name = "DAYS")]
-    pub keep_within_days: u32,
+    pub(crate) keep_within_days: u32,
     /// Only say what would be forgotten.
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -61,7 +61,7 @@ struct Shown {
 ///
 /// # Errors
 /// Where no rule is given, or the deletion key is needed.
-pub fn run(args: &ForgetArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &ForgetArgs, output: Output) -> CliResult {
     let deletion = args.deletion.read()?;
     let mut repository = args.opening.open()?;
     let decisions = decisions(args, &repository)?;
@@ -80,11 +80,12 @@ pub fn run(args: &ForgetArgs, output: Output) -> CliResult {
     if !args.dry_run && !forgotten.is_empty() {
         let why = rule(args);
         let body = Body::Forget { backups: forgotten.clone(), why };
-        let all_there = |state: &vault::chain::State| {
-            match forgotten.iter().all(|seq| state.backups.contains_key(seq)) {
-                true => Ok(()),
-                false => Err(VaultError::Refused("someone else forgot some of them".to_owned())),
-            }
+        let all_there = |state: &vault::chain::State| match forgotten
+            .iter()
+            .all(|seq| state.backups.contains_key(seq))
+        {
+            true => Ok(()),
+            false => Err(VaultError::Refused("someone else forgot some of them".to_owned())),
         };
         shown.record = Some(repository.append(body, deletion.as_ref(), all_there)?);
     }

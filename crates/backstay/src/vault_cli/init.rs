@@ -19,16 +19,16 @@ use vault::{Result, VaultError};
 
 /// Make a repository and its keys.
 #[derive(Debug, Args)]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     /// Nothing can be deleted with the keys of machines that write: deletion needs the deletion
     /// key, printed once, and the waiting time.
     #[arg(long)]
-    pub append_only: bool,
+    pub(crate) append_only: bool,
     /// Hours that forgotten backups and marked objects stay before they are deleted.
     #[arg(long, default_value_t = 24, value_name = "HOURS")]
-    pub wait_hours: u32,
+    pub(crate) wait_hours: u32,
 }
 
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ struct Made {
 ///
 /// # Errors
 /// Where the store is unsafe or the repository exists.
-pub fn run(args: &InitArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &InitArgs, output: Output) -> CliResult {
     let store = location::create(&args.opening.repository)?;
     let machine = machine_identity(&args.opening.key)?;
     let recovery = Identity::generate();

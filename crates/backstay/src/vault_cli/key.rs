@@ -16,7 +16,7 @@ use vault::repository::NewRecipient;
 
 /// Add, rotate, revoke, split, combine and test keys.
 #[derive(Debug, Subcommand)]
-pub enum KeyCommand {
+pub(crate) enum KeyCommand {
     /// Let another machine open the repository: give its public key (`age1…`).
     Add(AddArgs),
     /// Make a new recovery key and print it once.
@@ -35,79 +35,79 @@ pub enum KeyCommand {
 
 /// `vault key add`.
 #[derive(Debug, Args)]
-pub struct AddArgs {
+pub(crate) struct AddArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     /// The machine's public key.
-    pub recipient: String,
+    pub(crate) recipient: String,
     /// Its name.
     #[arg(long)]
-    pub label: String,
+    pub(crate) label: String,
 }
 
 /// `vault key recovery`.
 #[derive(Debug, Args)]
-pub struct RecoveryArgs {
+pub(crate) struct RecoveryArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     /// Its name.
     #[arg(long, default_value = "recovery")]
-    pub label: String,
+    pub(crate) label: String,
 }
 
 /// `vault key split`.
 #[derive(Debug, Args)]
-pub struct SplitArgs {
+pub(crate) struct SplitArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     /// How many custodians.
     #[arg(long)]
-    pub shares: u8,
+    pub(crate) shares: u8,
     /// How many of them are needed.
     #[arg(long)]
-    pub threshold: u8,
+    pub(crate) threshold: u8,
     /// Its name.
     #[arg(long, default_value = "custodians")]
-    pub label: String,
+    pub(crate) label: String,
 }
 
 /// `vault key combine`.
 #[derive(Debug, Args)]
-pub struct CombineArgs {
+pub(crate) struct CombineArgs {
     /// Files with one share each.
     #[arg(required = true)]
-    pub shares: Vec<PathBuf>,
+    pub(crate) shares: Vec<PathBuf>,
     /// The key file to write.
     #[arg(long)]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
 }
 
 /// `vault key rotate`.
 #[derive(Debug, Args)]
-pub struct RotateArgs {
+pub(crate) struct RotateArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub deletion: DeletionArgs,
+    pub(crate) deletion: DeletionArgs,
 }
 
 /// `vault key revoke`.
 #[derive(Debug, Args)]
-pub struct RevokeArgs {
+pub(crate) struct RevokeArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub deletion: DeletionArgs,
+    pub(crate) deletion: DeletionArgs,
     /// The key's name or public key; may be given more than once.
     #[arg(required = true)]
-    pub keys: Vec<String>,
+    pub(crate) keys: Vec<String>,
 }
 
 /// `vault key test`.
 #[derive(Debug, Args)]
-pub struct TestArgs {
+pub(crate) struct TestArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
 }
 
 #[derive(Serialize)]
@@ -126,7 +126,7 @@ struct Done {
 ///
 /// # Errors
 /// What could not be done; a mistyped word is named.
-pub fn run(command: &KeyCommand, output: Output) -> CliResult {
+pub(crate) fn run(command: &KeyCommand, output: Output) -> CliResult {
     match command {
         KeyCommand::Add(args) => {
             let label = args.label.clone();
@@ -161,10 +161,13 @@ pub fn run(command: &KeyCommand, output: Output) -> CliResult {
         KeyCommand::Revoke(args) => {
             let deletion = args.deletion.read()?;
             let epoch = args.opening.open()?.rotate(&args.keys, deletion.as_ref())?;
-            done(output, format!(
-                "revoked; what is written from now on is under key epoch {epoch}. What was \
+            done(
+                output,
+                format!(
+                    "revoked; what is written from now on is under key epoch {epoch}. What was \
                  written before can still be read by whoever copied it together with that key"
-            ))
+                ),
+            )
         }
         KeyCommand::Test(args) => {
             let repository = args.opening.open()?;

@@ -13,16 +13,16 @@ use vault::tree::{Entry, EntryKind, Step, Walk, find_path};
 
 /// List backups, or, with a path (`/` for all), what one holds.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub which: Which,
+    pub(crate) which: Which,
     /// The path within the backup.
-    pub path: Option<String>,
+    pub(crate) path: Option<String>,
     /// Only entries whose name contains this.
     #[arg(long, value_name = "TEXT", requires = "path")]
-    pub find: Option<String>,
+    pub(crate) find: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +44,7 @@ struct Row {
 ///
 /// # Errors
 /// Where a part of what is listed is lost.
-pub fn run(args: &ListArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &ListArgs, output: Output) -> CliResult {
     let repository = args.opening.open()?;
     if let Some(path) = &args.path {
         let (_, backup) = args.which.find(&repository)?;

@@ -4,37 +4,37 @@
 //! Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong; 3 it was done and
 //! something is wrong: damage found, files skipped, sides that differ.
 
-pub mod backup;
-pub mod check_proof;
-pub mod cleanup;
-pub mod compare;
-pub mod demo;
-pub mod export;
-pub mod forget;
-pub mod init;
-pub mod key;
-pub mod list;
-pub mod opening;
-pub mod output;
-pub mod prove;
-pub mod restore;
-pub mod selftest;
-pub mod status;
-pub mod verify;
+pub(crate) mod backup;
+pub(crate) mod check_proof;
+pub(crate) mod cleanup;
+pub(crate) mod compare;
+pub(crate) mod demo;
+pub(crate) mod export;
+pub(crate) mod forget;
+pub(crate) mod init;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod opening;
+pub(crate) mod output;
+pub(crate) mod prove;
+pub(crate) mod restore;
+pub(crate) mod selftest;
+pub(crate) mod status;
+pub(crate) mod verify;
 
 use clap::Subcommand;
 use output::Output;
 use std::process::ExitCode;
 
 /// The result of a command.
-pub type CliResult = Result<ExitCode, vault::VaultError>;
+pub(crate) type CliResult = Result<ExitCode, vault::VaultError>;
 
 /// Exit code: done, and something is wrong.
-pub const EXIT_FOUND: u8 = 3;
+pub(crate) const EXIT_FOUND: u8 = 3;
 
 /// `backstay vault …`.
 #[derive(Debug, Subcommand)]
-pub enum VaultCommand {
+pub(crate) enum VaultCommand {
     /// Make a repository and its keys.
     Init(init::InitArgs),
     /// List backups, or what one holds.
@@ -66,7 +66,7 @@ pub enum VaultCommand {
 ///
 /// # Errors
 /// What the command could not do, in words for the operator.
-pub fn run(command: &VaultCommand, output: Output) -> CliResult {
+pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
     opening::protect_memory();
     match command {
         VaultCommand::Init(args) => init::run(args, output),

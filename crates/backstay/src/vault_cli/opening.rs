@@ -16,33 +16,33 @@ const WORDS_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Which repository, and with which key.
 #[derive(Clone, Debug, Args)]
-pub struct RepositoryArgs {
+pub(crate) struct RepositoryArgs {
     /// A directory, or s3://bucket/prefix.
     #[arg(short, long, env = "BACKSTAY_REPOSITORY", value_name = "PLACE")]
-    pub repository: String,
+    pub(crate) repository: String,
     /// This machine's key file.
     #[arg(long, env = "BACKSTAY_KEY_FILE", value_name = "FILE", default_value_os_t = key_file())]
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
     /// Use the recovery key instead: its words are read from this file, `-` is standard input.
     #[arg(long, value_name = "FILE")]
-    pub recovery_key: Option<PathBuf>,
+    pub(crate) recovery_key: Option<PathBuf>,
     /// Use a custodian's share instead; give it once for each share.
     #[arg(long, value_name = "FILE", conflicts_with = "recovery_key")]
-    pub share: Vec<PathBuf>,
+    pub(crate) share: Vec<PathBuf>,
     /// Where the newest record seen is remembered.
     #[arg(long, env = "BACKSTAY_STATE_DIR", value_name = "DIR", default_value_os_t = state())]
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// A record that the repository must contain, as `number:hash`.
     #[arg(long, value_name = "HEAD")]
-    pub expect_head: Option<String>,
+    pub(crate) expect_head: Option<String>,
 }
 
 /// The deletion key of an append-only repository.
 #[derive(Clone, Debug, Default, Args)]
-pub struct DeletionArgs {
+pub(crate) struct DeletionArgs {
     /// The words of the deletion key, in this file; `-` is standard input.
     #[arg(long, value_name = "FILE")]
-    pub deletion_key: Option<PathBuf>,
+    pub(crate) deletion_key: Option<PathBuf>,
 }
 
 impl DeletionArgs {
@@ -50,7 +50,7 @@ impl DeletionArgs {
     ///
     /// # Errors
     /// Naming the mistyped word.
-    pub fn read(&self) -> Result<Option<DeletionKey>> {
+    pub(crate) fn read(&self) -> Result<Option<DeletionKey>> {
         let Some(path) = &self.deletion_key else { return Ok(None) };
         DeletionKey::from_words(&read_words(path)?).map(Some)
     }
@@ -74,7 +74,7 @@ fn state() -> PathBuf {
 }
 
 /// Keeps keys out of core dumps; a system that refuses is told of, and the work goes on.
-pub fn protect_memory() {
+pub(crate) fn protect_memory() {
     if let Err(error) = secret::forbid_core_dumps() {
         eprintln!("warning: core dumps could not be forbidden ({error}): one may show keys");
     }
@@ -84,7 +84,7 @@ pub fn protect_memory() {
 ///
 /// # Errors
 /// Where they cannot be read.
-pub fn read_words(path: &Path) -> Result<Zeroizing<String>> {
+pub(crate) fn read_words(path: &Path) -> Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     let read = if path == Path::new("-") {
         std::io::stdin().take(WORDS_FILE_BYTES_MAX).read_to_string(&mut text)
@@ -101,7 +101,7 @@ impl RepositoryArgs {
     ///
     /// # Errors
     /// Where it cannot be read; a mistyped word is named.
-    pub fn identity(&self) -> Result<Identity> {
+    pub(crate) fn identity(&self) -> Result<Identity> {
         if let Some(path) = &self.recovery_key {
             return access::recovery_from_text(&read_words(path)?);
         }
@@ -116,12 +116,14 @@ impl RepositoryArgs {
     ///
     /// # Errors
     /// Where the expected head is malformed.
-    pub fn options(&self) -> Result<OpenOptions> {
+    pub(crate) fn options(&self) -> Result<OpenOptions> {
         let expect = match &self.expect_head {
             None => None,
             Some(text) => Some(Head::parse(text).ok_or_else(|| {
-                VaultError::Refused(format!("`{text}` is no head; one looks like 42:9f…, as \
-                                             `vault status` prints it"))
+                VaultError::Refused(format!(
+                    "`{text}` is no head; one looks like 42:9f…, as \
+                                             `vault status` prints it"
+                ))
             })?),
         };
         let memory = Some(HeadMemory::new(&self.state_dir));
@@ -132,7 +134,7 @@ impl RepositoryArgs {
     ///
     /// # Errors
     /// See [`Repository::open`].
-    pub fn open(&self) -> Result<Repository> {
+    pub(crate) fn open(&self) -> Result<Repository> {
         let store = vault::store::location::open(&self.repository)?;
         let repository = Repository::open(store, &self.identity()?, self.options()?)?;
         for problem in &repository.chain().problems {
@@ -144,16 +146,16 @@ impl RepositoryArgs {
 
 /// Which backup.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Which {
+pub(crate) struct Which {
     /// The backup's number, as `vault list` shows it; the newest where none is given.
     #[arg(long, value_name = "NUMBER")]
-    pub backup: Option<u64>,
+    pub(crate) backup: Option<u64>,
     /// Of this source.
     #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
+    pub(crate) source: Option<String>,
     /// The newest that ended at or before this time (RFC 3339, or `2026-11-22 14:00` here).
     #[arg(long, value_name = "TIME", conflicts_with = "backup")]
-    pub to_time: Option<String>,
+    pub(crate) to_time: Option<String>,
 }
 
 impl Which {
@@ -161,7 +163,7 @@ impl Which {
     ///
     /// # Errors
     /// Where there is none, or the time cannot be read.
-    pub fn find<'r>(&self, repository: &'r Repository) -> Result<(u64, &'r Backup)> {
+    pub(crate) fn find<'r>(&self, repository: &'r Repository) -> Result<(u64, &'r Backup)> {
         let state = repository.state();
         if let Some(seq) = self.backup {
             let found = state.backups.get(&seq).map(|backup| (seq, backup));
@@ -186,17 +188,19 @@ fn parse_time(text: &str) -> Result<i64> {
         Some(civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
     };
     with_zone.or_else(local).map(|time| time.as_millisecond()).ok_or_else(|| {
-        VaultError::Refused(format!("`{text}` is no time; write 2026-11-22T14:00:00Z or \
-                                     \"2026-11-22 14:00\""))
+        VaultError::Refused(format!(
+            "`{text}` is no time; write 2026-11-22T14:00:00Z or \
+                                     \"2026-11-22 14:00\""
+        ))
     })
 }
 
 /// This machine's name.
-pub fn host() -> String {
+pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Threads to use: one a processor.
-pub fn workers() -> usize {
+pub(crate) fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Text for people, or JSON as a stable contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// For people.
     Text,
     /// One JSON document.
@@ -17,12 +17,12 @@ pub enum Output {
 
 impl Output {
     /// From the `--json` flag.
-    pub fn of(json: bool) -> Output {
+    pub(crate) fn of(json: bool) -> Output {
         if json { Output::Json } else { Output::Text }
     }
 
     /// Prints the value as JSON, or what `text` makes of it.
-    pub fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) {
+    pub(crate) fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) {
         match self {
             Output::Json => {
                 let json = serde_json::to_string_pretty(value);
@@ -34,23 +34,23 @@ impl Output {
 }
 
 /// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A length for people.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
 /// A rate for people.
-pub fn rate(bytes: u64, time: Duration) -> String {
+pub(crate) fn rate(bytes: u64, time: Duration) -> String {
     let per_second = bytes as f64 / time.as_secs_f64().max(0.001);
     format!("{}/s", HumanBytes(per_second as u64))
 }
 
 /// A moment for people, in the machine's zone.
-pub fn moment(ms: i64) -> String {
+pub(crate) fn moment(ms: i64) -> String {
     match jiff::Timestamp::from_millisecond(ms) {
         Ok(time) => {
             let time = time.to_zoned(jiff::tz::TimeZone::system());
@@ -61,7 +61,7 @@ pub fn moment(ms: i64) -> String {
 }
 
 /// How long ago, for people.
-pub fn ago(now_ms: i64, then_ms: i64) -> String {
+pub(crate) fn ago(now_ms: i64, then_ms: i64) -> String {
     match u64::try_from(now_ms - then_ms) {
         Ok(ms) => format!("{} ago", HumanDuration(Duration::from_millis(ms))),
         Err(_) => "in the future".to_owned(),
@@ -69,7 +69,7 @@ pub fn ago(now_ms: i64, then_ms: i64) -> String {
 }
 
 /// Runs `work` while a bar on the terminal follows `done` towards `total` (unknown: zero).
-pub fn with_progress<T>(
+pub(crate) fn with_progress<T>(
     total: u64,
     done: impl Fn() -> u64 + Send + Sync,
     work: impl FnOnce() -> T,
@@ -100,7 +100,7 @@ pub fn with_progress<T>(
 }
 
 /// Measures how long `work` takes.
-pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let begun = Instant::now();
     let result = work();
     (result, begun.elapsed())

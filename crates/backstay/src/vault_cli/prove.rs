@@ -11,23 +11,23 @@ use vault::proof::prove;
 
 /// Prove to a third party that a file was in a backup.
 #[derive(Debug, Args)]
-pub struct ProveArgs {
+pub(crate) struct ProveArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub which: Which,
+    pub(crate) which: Which,
     /// The file's path within the backup.
-    pub path: String,
+    pub(crate) path: String,
     /// Where the proof is written; standard output where none is given.
     #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// Runs the command. The proof is JSON in either output.
 ///
 /// # Errors
 /// Where the file is not in the backup.
-pub fn run(args: &ProveArgs, _output: Output) -> CliResult {
+pub(crate) fn run(args: &ProveArgs, _output: Output) -> CliResult {
     let repository = args.opening.open()?;
     let (seq, _) = args.which.find(&repository)?;
     let proof = prove(&repository, &repository.blobs()?, seq, args.path.as_bytes())?;

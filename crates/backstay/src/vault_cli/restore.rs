@@ -16,32 +16,32 @@ use vault::restore::{RestoreCounters, RestoreReport, RestoreRequest};
 
 /// Bring a backup, a path or a file back.
 #[derive(Debug, Args)]
-pub struct RestoreArgs {
+pub(crate) struct RestoreArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
-    pub which: Which,
+    pub(crate) which: Which,
     /// The path within the backup; all of it where none is given.
     #[arg(default_value = "")]
-    pub path: String,
+    pub(crate) path: String,
     /// The directory that receives it. What lies there and is right is not written again.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["in_place", "stdout"])]
-    pub target: Option<PathBuf>,
+    pub(crate) target: Option<PathBuf>,
     /// Restore to where it was; what is replaced is set aside beside it.
     #[arg(long, conflicts_with_all = ["target", "stdout"])]
-    pub in_place: bool,
+    pub(crate) in_place: bool,
     /// Write the file to standard output.
     #[arg(long, conflicts_with = "target")]
-    pub stdout: bool,
+    pub(crate) stdout: bool,
     /// Only say what would change.
     #[arg(long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Make device nodes too.
     #[arg(long)]
-    pub devices: bool,
+    pub(crate) devices: bool,
     /// Restored files belong to whoever restores; the default for anyone but root.
     #[arg(long)]
-    pub no_owners: bool,
+    pub(crate) no_owners: bool,
 }
 
 #[derive(Serialize)]
@@ -71,7 +71,7 @@ struct Statement {
 ///
 /// # Errors
 /// Where the restore could not begin, or a file for standard output is lost.
-pub fn run(args: &RestoreArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &RestoreArgs, output: Output) -> CliResult {
     protect_memory();
     let repository = args.opening.open()?;
     let (seq, backup) = args.which.find(&repository)?;
@@ -103,10 +103,7 @@ pub fn run(args: &RestoreArgs, output: Output) -> CliResult {
 }
 
 /// Where it goes, and where what it replaces goes.
-fn places(
-    args: &RestoreArgs,
-    backup: &Backup,
-) -> Result<(PathBuf, Option<PathBuf>), VaultError> {
+fn places(args: &RestoreArgs, backup: &Backup) -> Result<(PathBuf, Option<PathBuf>), VaultError> {
     if let Some(target) = &args.target {
         return Ok((target.clone(), None));
     }

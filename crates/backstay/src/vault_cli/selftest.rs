@@ -9,12 +9,12 @@ use vault::store::{location, selftest};
 
 /// Try whether a place is safe for a repository.
 #[derive(Debug, Args)]
-pub struct SelftestArgs {
+pub(crate) struct SelftestArgs {
     /// A directory, or s3://bucket/prefix.
-    pub place: String,
+    pub(crate) place: String,
     /// The credentials must not delete: probes stay behind and deletion is not tried.
     #[arg(long)]
-    pub append_only: bool,
+    pub(crate) append_only: bool,
 }
 
 #[derive(Serialize)]
@@ -27,7 +27,7 @@ struct Shown {
 ///
 /// # Errors
 /// Naming the promise that the store breaks.
-pub fn run(args: &SelftestArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &SelftestArgs, output: Output) -> CliResult {
     let store = location::create(&args.place)?;
     selftest::run(&*store, !args.append_only)?;
     let shown = Shown { place: store.describe(), safe: true };

@@ -13,12 +13,12 @@ use vault::store::Area;
 
 /// Per source: newest backup, newest proven one, sizes; keys, marks and runs under way.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     /// As Prometheus metrics.
     #[arg(long)]
-    pub metrics: bool,
+    pub(crate) metrics: bool,
 }
 
 #[derive(Serialize)]
@@ -58,7 +58,7 @@ struct Shown {
 ///
 /// # Errors
 /// Where the repository cannot be opened.
-pub fn run(args: &StatusArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &StatusArgs, output: Output) -> CliResult {
     let repository = args.opening.open()?;
     let shown = gather(&repository)?;
     match args.metrics {

@@ -14,15 +14,15 @@ use vault::verify::{Depth, VerifyRequest};
 
 /// Say what of the repository can be restored.
 #[derive(Debug, Args)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     #[command(flatten)]
-    pub opening: RepositoryArgs,
+    pub(crate) opening: RepositoryArgs,
     /// Read every byte of every pack.
     #[arg(long)]
-    pub bytes: bool,
+    pub(crate) bytes: bool,
     /// Read every byte of one share of the packs, as `3/30`; `day/30` takes the day's share.
     #[arg(long, value_name = "PART/OF", conflicts_with = "bytes")]
-    pub part: Option<String>,
+    pub(crate) part: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +44,7 @@ struct Shown {
 ///
 /// # Errors
 /// Where the repository cannot be opened or the store fails.
-pub fn run(args: &VerifyArgs, output: Output) -> CliResult {
+pub(crate) fn run(args: &VerifyArgs, output: Output) -> CliResult {
     let repository = args.opening.open()?;
     let depth = match &args.part {
         Some(text) => part(text, repository.now_ms())?,
@@ -59,7 +59,11 @@ pub fn run(args: &VerifyArgs, output: Output) -> CliResult {
     let report = report?;
     let shown = Shown {
         intact: report.is_intact(),
-        freshness: if report.fresh { "contains the newest head remembered" } else { "not provable" },
+        freshness: if report.fresh {
+            "contains the newest head remembered"
+        } else {
+            "not provable"
+        },
         records: report.records,
         backups: report.backups,
         packs_read: report.packs_read,
@@ -106,8 +110,7 @@ fn text(shown: &Shown) -> String {
         (true, _) => text += "\nintact",
         (false, true) => text += "\nDAMAGED, and every backup can still be restored",
         (false, false) => {
-            let list: Vec<String> =
-                shown.damaged_backups.iter().map(ToString::to_string).collect();
+            let list: Vec<String> = shown.damaged_backups.iter().map(ToString::to_string).collect();
             text += &format!("\nDAMAGED; backups that lost something: {}", list.join(", "));
         }
     }

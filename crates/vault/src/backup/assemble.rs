@@ -9,9 +9,7 @@ use crate::chain::Skipped;
 use crate::chunk::{BlobKind, ChunkId};
 use crate::error::{Result, VaultError};
 use crate::source::inode;
-use crate::tree::{
-    DirectoryBuilder, Entry, EntryKind, Metadata, Node, NodeSink, Stamp,
-};
+use crate::tree::{DirectoryBuilder, Entry, EntryKind, Metadata, Node, NodeSink, Stamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

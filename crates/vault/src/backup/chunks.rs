@@ -129,8 +129,7 @@ impl Shared {
             Err(error) if error.is_damage() => Vec::new(),
             other => other?,
         };
-        let stays =
-            |l: &Location| self.before.is_present(l) && !self.doomed.contains(&l.pack);
+        let stays = |l: &Location| self.before.is_present(l) && !self.doomed.contains(&l.pack);
         if found.iter().any(|(_, l)| stays(l)) {
             return Ok(true);
         }

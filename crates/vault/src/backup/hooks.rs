@@ -22,8 +22,7 @@ pub(super) fn around<T>(
 }
 
 fn hook(what: &'static str, command: &str) -> Result<()> {
-    let failed =
-        |result: String| VaultError::Command { what, command: command.to_owned(), result };
+    let failed = |result: String| VaultError::Command { what, command: command.to_owned(), result };
     let status = Command::new("/bin/sh")
         .args(["-c", command])
         .stdin(Stdio::null())

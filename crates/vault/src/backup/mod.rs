@@ -99,10 +99,7 @@ pub fn run(repository: &mut Repository, request: &BackupRequest<'_>) -> Result<B
     }
 }
 
-fn attempt_once(
-    repository: &mut Repository,
-    request: &BackupRequest<'_>,
-) -> Result<BackupOutcome> {
+fn attempt_once(repository: &mut Repository, request: &BackupRequest<'_>) -> Result<BackupOutcome> {
     let run = RunId(crate::random::bytes());
     let (source, host) = (request.name.clone(), request.host.clone());
     // Before anything is read of the repository: a clean-up whose mark follows waits for us,
@@ -177,9 +174,7 @@ fn choose_parent(
     let state = repository.state();
     match request.parent {
         Parent::None => Ok(None),
-        Parent::Newest => {
-            Ok(state.newest(Some(&request.name)).map(|(seq, b)| (seq, b.clone())))
-        }
+        Parent::Newest => Ok(state.newest(Some(&request.name)).map(|(seq, b)| (seq, b.clone()))),
         Parent::Record(seq) => match state.backups.get(&seq) {
             Some(backup) => Ok(Some((seq, backup.clone()))),
             None => Err(VaultError::NotFound(format!("there is no backup {seq}"))),

@@ -24,7 +24,10 @@ pub(super) const SEGMENT_BYTES: u64 = 16 << 20;
 const WINDOW_BYTES: usize = 2 << 20;
 /// A file that changes while it is read is read so often.
 const READ_TRIES_MAX: u32 = 3;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Extended attributes: names and values.
+pub(super) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A file that was read.
 pub(super) struct FileOutcome {
@@ -67,9 +70,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Opens a file to read, and its attributes.
-    pub(super) fn open(
-        file: &FileToRead,
-    ) -> io::Result<(Arc<File>, Vec<(Vec<u8>, Vec<u8>)>)> {
+    pub(super) fn open(file: &FileToRead) -> io::Result<(Arc<File>, Xattrs)> {
         match &file.place {
             Place::Open(open) => Ok((Arc::clone(open), Vec::new())),
             Place::In(directory) => {

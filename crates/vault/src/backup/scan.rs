@@ -19,14 +19,29 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// What the tree is built from, in order.
 pub(super) enum Item {
-    Enter { name: Vec<u8>, meta: Metadata, stamp: Stamp },
+    Enter {
+        name: Vec<u8>,
+        meta: Metadata,
+        stamp: Stamp,
+    },
     Leave,
     Ready(Box<Entry>),
     /// A file that someone reads; its results carry this number.
-    File { slot: u64, name: Vec<u8>, path: Vec<u8> },
+    File {
+        slot: u64,
+        name: Vec<u8>,
+        path: Vec<u8>,
+    },
     /// A file read in so many segments.
-    Segments { slot: u64, count: u64, large: Box<Large> },
-    Skipped { path: Vec<u8>, why: String },
+    Segments {
+        slot: u64,
+        count: u64,
+        large: Box<Large>,
+    },
+    Skipped {
+        path: Vec<u8>,
+        why: String,
+    },
 }
 
 /// A large file.

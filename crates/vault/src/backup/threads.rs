@@ -157,7 +157,8 @@ fn may_reuse(shared: &Shared, entry: &Entry) -> Result<bool> {
                 if !shared.is_stored(list)? {
                     return Ok(false);
                 }
-                let extents = crate::tree::read_extents(&shared.blobs, list, &mut ReadBuffers::default());
+                let extents =
+                    crate::tree::read_extents(&shared.blobs, list, &mut ReadBuffers::default());
                 match extents {
                     Ok(extents) if stored(&extents)? => {}
                     Ok(_) => return Ok(false),

@@ -72,7 +72,9 @@ impl Chain {
             match fetch(store, ring, start, None).and_then(|r| begin(&r).map(|s| (s, r))) {
                 Ok(found) => break found,
                 Err(error) if start == 0 || !error.is_damage() => return Err(error),
-                Err(error) => problems.push(Problem { seq: start, what: crate::error::what(&error) }),
+                Err(error) => {
+                    problems.push(Problem { seq: start, what: crate::error::what(&error) })
+                }
             }
             start -= CHECKPOINT_EVERY;
         };
@@ -153,9 +155,7 @@ impl Chain {
     pub fn require_whole(&self, from: u64, why: &'static str) -> Result<()> {
         match self.problems.iter().find(|p| p.seq >= from) {
             None => Ok(()),
-            Some(p) => {
-                Err(VaultError::BrokenChain { seq: p.seq, what: p.what.clone(), why })
-            }
+            Some(p) => Err(VaultError::BrokenChain { seq: p.seq, what: p.what.clone(), why }),
         }
     }
 

@@ -154,11 +154,8 @@ pub(super) fn write(draft: &Draft<'_>, body: Body) -> (ObjectName, Vec<u8>, Reco
         None => draft.ring.current().sign(&message),
     };
     let hash = Statement::hash(&bytes);
-    let stored = Stored {
-        statement: bytes.clone(),
-        signature: signature.to_vec(),
-        details: detail_bytes,
-    };
+    let stored =
+        Stored { statement: bytes.clone(), signature: signature.to_vec(), details: detail_bytes };
     let plain = postcard::to_allocvec(&stored).expect("a record always encodes");
     let name = ObjectName::of_record(draft.seq);
     let sealed = seal_object(draft.ring, Kind::Record, &name, &plain);

@@ -74,11 +74,10 @@ impl Marker<'_> {
             return Ok(false);
         }
         found.sort_by_key(|(_, l)| (l.pack, l.blob.offset));
-        let chosen: Vec<_> =
-            match found.iter().find(|(_, l)| !self.avoided.contains(&l.pack)) {
-                Some(one) => vec![*one],
-                None => found,
-            };
+        let chosen: Vec<_> = match found.iter().find(|(_, l)| !self.avoided.contains(&l.pack)) {
+            Some(one) => vec![*one],
+            None => found,
+        };
         if chosen.is_empty() {
             // No segment mentions it: the packs themselves may.
             let located = self.blobs.locate(&self.live.index, id)?;

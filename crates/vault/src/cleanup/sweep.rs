@@ -60,11 +60,8 @@ fn sweep(
         Area::Probe => false,
     };
     let (spared, mut doomed): (Vec<_>, Vec<_>) = mark.doomed.iter().partition(|n| is_needed(n));
-    let gone: BTreeSet<ObjectId> = doomed
-        .iter()
-        .filter(|n| n.area() == Area::Packs)
-        .filter_map(|n| n.id())
-        .collect();
+    let gone: BTreeSet<ObjectId> =
+        doomed.iter().filter(|n| n.area() == Area::Packs).filter_map(|n| n.id()).collect();
     let mentioned = live.index.segments().iter().flat_map(|s| s.packs());
     if mentioned.into_iter().any(|p| gone.contains(p)) {
         let (store, ring) = (&**repository.store(), repository.ring());

@@ -78,7 +78,10 @@ pub fn write_key_file(path: &Path, identity: &Identity) -> Result<()> {
         .map_err(VaultError::file("create the key file", path))?;
     let secret = identity.to_string();
     let public = identity.to_public();
-    let header = format!("# Backstay vault key of one machine. Whoever reads it reads the backups.\n# public key: {public}\n");
+    let header = format!(
+        "# Backstay vault key of one machine. Whoever reads it reads the backups.\n\
+         # public key: {public}\n"
+    );
     let write = |file: &mut std::fs::File| {
         file.write_all(header.as_bytes())?;
         file.write_all(secret.expose_secret().as_bytes())?;

@@ -111,7 +111,11 @@ pub fn read_table(
 ///
 /// # Errors
 /// As [`read_table`].
-pub fn parse_pack(ring: &KeyRing, pack: &ObjectId, bytes: &[u8]) -> Result<(ObjectCipher, Vec<Blob>)> {
+pub fn parse_pack(
+    ring: &KeyRing,
+    pack: &ObjectId,
+    bytes: &[u8],
+) -> Result<(ObjectCipher, Vec<Blob>)> {
     let name = ObjectName::of_id(Area::Packs, pack);
     let cipher = ObjectCipher::open(ring, Kind::Pack, &name, bytes)?;
     let damaged = |what: &str| VaultError::damaged(&name, what);

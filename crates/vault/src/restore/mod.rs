@@ -104,7 +104,7 @@ pub fn run(blobs: &Blobs, backup: &Backup, request: &RestoreRequest) -> Result<R
             totals
         }
     };
-    let (notes, notes_more, synced) = threads::restore(blobs, backup, &entry, request)?;
+    let ((notes, notes_more), synced) = threads::restore(blobs, backup, &entry, request)?;
     let counters = &request.counters;
     Ok(RestoreReport {
         totals,

@@ -71,7 +71,7 @@ pub(super) fn restore(
     backup: &Backup,
     entry: &Entry,
     request: &RestoreRequest,
-) -> Result<(Vec<(String, String)>, u64, bool)> {
+) -> Result<(Notes, bool)> {
     let make = !request.dry_run;
     let target = Target::open(&request.target, request.set_aside.as_deref(), make)?;
     let key = *blobs.chunk_id_key();
@@ -95,8 +95,7 @@ pub(super) fn restore(
             synced = true;
         }
     }
-    let (notes, more) = restore.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((notes, more, synced))
+    Ok((restore.notes.into_inner().unwrap_or_else(PoisonError::into_inner), synced))
 }
 
 impl Restore<'_> {
@@ -272,7 +271,8 @@ impl Restore<'_> {
         let EntryKind::File { size_bytes, .. } = &small.entry.kind else { return Ok(()) };
         let longer = match &opened.old {
             Some(old) => {
-                let meta = old.metadata().map_err(VaultError::file("look at", shown(&small.path)))?;
+                let meta =
+                    old.metadata().map_err(VaultError::file("look at", shown(&small.path)))?;
                 meta.len() != *size_bytes
             }
             None => false,

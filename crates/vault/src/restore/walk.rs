@@ -1,10 +1,10 @@
 //! Walks the tree of a restore twice: first everything but further names, then those, and the
 //! metadata of directories once nothing in them changes any more.
 
+use super::linked;
 use super::metadata::{Subject, apply};
 use super::target::{shown, split};
 use super::threads::{Large, Restore, Small, Task};
-use super::linked;
 use crate::blobs::ReadBuffers;
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
@@ -174,7 +174,9 @@ impl<'r, 'a> Walker<'r, 'a> {
                 self.restore.request.counters.files_changed.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
-            Err(error) => return Err(VaultError::file("open the directory of", shown(place))(error)),
+            Err(error) => {
+                return Err(VaultError::file("open the directory of", shown(place))(error));
+            }
         };
         let EntryKind::File { size_bytes, .. } = entry.kind else { return Ok(()) };
         let name = split(place).1.to_vec();

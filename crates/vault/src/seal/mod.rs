@@ -166,8 +166,7 @@ impl ObjectCipher {
 
 /// Seals a small object whole.
 pub fn seal_object(ring: &KeyRing, kind: Kind, name: &ObjectName, plain: &[u8]) -> Vec<u8> {
-    let (cipher, header) =
-        ObjectCipher::create(ring, kind, name, Algorithm::of_this_processor());
+    let (cipher, header) = ObjectCipher::create(ring, kind, name, Algorithm::of_this_processor());
     let mut object = Vec::with_capacity(HEADER_BYTES + plain.len() + TAG_BYTES);
     object.extend_from_slice(&header);
     object.extend_from_slice(plain);
@@ -228,8 +227,7 @@ mod tests {
     fn both_ciphers_open_what_they_sealed() {
         let ring = KeyRing::random();
         for algorithm in [Algorithm::Aes256Gcm, Algorithm::ChaCha20Poly1305] {
-            let (cipher, header) =
-                ObjectCipher::create(&ring, Kind::Pack, &name("1"), algorithm);
+            let (cipher, header) = ObjectCipher::create(&ring, Kind::Pack, &name("1"), algorithm);
             let mut buffer = b"chunk".to_vec();
             cipher.seal(Position::content(9), b"aad", &mut buffer, 0);
             let opener = ObjectCipher::open(&ring, Kind::Pack, &name("1"), &header).unwrap();

@@ -35,11 +35,7 @@ impl DirectorySource {
     ///
     /// # Errors
     /// Where a pattern is malformed.
-    pub fn new(
-        root: &Path,
-        excludes: &[String],
-        one_file_system: bool,
-    ) -> Result<DirectorySource> {
+    pub fn new(root: &Path, excludes: &[String], one_file_system: bool) -> Result<DirectorySource> {
         if excludes.len() > EXCLUDES_MAX {
             let what = "the number of exclude patterns".to_owned();
             return Err(VaultError::Limit { what, limit: EXCLUDES_MAX as u64 });
@@ -168,10 +164,12 @@ impl<'a> Scan<'a, '_> {
         let kind = match seen.file_type {
             FileType::Directory => return self.subdirectory(directory, &name, path, seen, old),
             FileType::RegularFile => return self.file(directory, name, path, seen, old),
-            FileType::Symlink => match rustix::fs::readlinkat(&**directory, &name[..], Vec::new()) {
-                Ok(target) => EntryKind::Symlink { target: target.into_bytes() },
-                Err(error) => return self.skip(&path, &io::Error::from(error).to_string()),
-            },
+            FileType::Symlink => {
+                match rustix::fs::readlinkat(&**directory, &name[..], Vec::new()) {
+                    Ok(target) => EntryKind::Symlink { target: target.into_bytes() },
+                    Err(error) => return self.skip(&path, &io::Error::from(error).to_string()),
+                }
+            }
             FileType::Fifo => EntryKind::Fifo,
             FileType::Socket => EntryKind::Socket,
             FileType::CharacterDevice => {

@@ -79,9 +79,7 @@ impl Store for MemoryStore {
         let objects = self.lock();
         let of_area = objects.iter().filter(|(n, _)| n.area() == area);
         let wanted = of_area.filter(|(n, _)| after.is_none_or(|a| *n > a));
-        Ok(wanted
-            .map(|(n, b)| Listed { name: n.clone(), size_bytes: b.len() as u64 })
-            .collect())
+        Ok(wanted.map(|(n, b)| Listed { name: n.clone(), size_bytes: b.len() as u64 }).collect())
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

@@ -109,7 +109,8 @@ pub fn parse_canonical(mut bytes: &[u8]) -> Option<CanonicalEntry> {
         text(input)?;
         text(input)?;
     }
-    let mut entry = CanonicalEntry { name, kind, mode, uid, gid, mtime, size_bytes: None, root: None };
+    let mut entry =
+        CanonicalEntry { name, kind, mode, uid, gid, mtime, size_bytes: None, root: None };
     match kind {
         1 => {
             entry.size_bytes = Some(long(input)?);
@@ -134,7 +135,8 @@ mod tests {
     use super::*;
 
     fn file() -> Entry {
-        let meta = Metadata { mode: 0o640, uid: 7, gid: 8, mtime_s: -5, mtime_ns: 9, xattrs: vec![] };
+        let meta =
+            Metadata { mode: 0o640, uid: 7, gid: 8, mtime_s: -5, mtime_ns: 9, xattrs: vec![] };
         let content = Content::Inline(Vec::new());
         let kind = EntryKind::File { size_bytes: 0, root: [3; 32], content };
         Entry { name: b"f".to_vec(), meta, kind, stamp: Stamp::default() }

@@ -124,7 +124,8 @@ mod tests {
                 assert_eq!(proof.root_with(&items[index]), Some(root));
                 let other = items[(index + 1) % count];
                 assert!(count == 1 || proof.root_with(&other) != Some(root));
-                let moved = GroupProof { index: (index as u32 + 1) % count as u32, ..proof.clone() };
+                let moved =
+                    GroupProof { index: (index as u32 + 1) % count as u32, ..proof.clone() };
                 assert!(count == 1 || moved.root_with(&items[index]) != Some(root));
                 let raised = GroupProof { level: 3, ..proof.clone() };
                 assert_ne!(raised.root_with(&items[index]), Some(root));

@@ -83,16 +83,15 @@ impl Node {
             object: format!("directory node {id}"),
             what: what.to_owned(),
         };
-        let (node, rest) = postcard::take_from_bytes::<Node>(bytes)
-            .map_err(|_| bad("it has another format"))?;
+        let (node, rest) =
+            postcard::take_from_bytes::<Node>(bytes).map_err(|_| bad("it has another format"))?;
         if !rest.is_empty() {
             return Err(bad("something follows it"));
         }
         let ascending = match &node {
             Node::Leaf(entries) => {
                 entries.iter().try_for_each(|e| e.check(false))?;
-                entries.windows(2).all(|w| w[0].name < w[1].name)
-                    && entries.len() <= NODE_ITEMS_MAX
+                entries.windows(2).all(|w| w[0].name < w[1].name) && entries.len() <= NODE_ITEMS_MAX
             }
             Node::Inner { level, children } => {
                 children.windows(2).all(|w| w[0].last < w[1].first)

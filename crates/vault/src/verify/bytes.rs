@@ -34,8 +34,7 @@ pub(super) fn packs(
 ) -> Result<BadChunks> {
     let marks = repository.state().marks.values().flat_map(|m| &m.doomed);
     let doomed: BTreeSet<ObjectId> = marks.filter_map(ObjectName::id).collect();
-    let packs: Vec<(ObjectId, u64)> =
-        index.packs().iter().map(|(id, size)| (*id, *size)).collect();
+    let packs: Vec<(ObjectId, u64)> = index.packs().iter().map(|(id, size)| (*id, *size)).collect();
     let next = AtomicUsize::new(0);
     let total: Mutex<PackResult> = Mutex::default();
     let failure: Mutex<Option<VaultError>> = Mutex::new(None);
@@ -47,7 +46,8 @@ pub(super) fn packs(
                     match reader.pack(id, *size) {
                         Ok(result) => merge(&total, result),
                         Err(error) => {
-                            let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                            let mut failure =
+                                failure.lock().unwrap_or_else(PoisonError::into_inner);
                             failure.get_or_insert(error);
                             next.store(packs.len(), Ordering::Relaxed);
                         }

@@ -8,9 +8,7 @@ use crate::error::{Result, VaultError, what};
 use crate::index::IndexSet;
 use crate::repository::Repository;
 use crate::store::{Area, ObjectName};
-use crate::tree::{
-    Entry, EntryKind, Extent, Step, Walk, canonical, each_extents, entry_hash,
-};
+use crate::tree::{Entry, EntryKind, Extent, Step, Walk, canonical, each_extents, entry_hash};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Chunks that cannot be read, and why.
@@ -101,7 +99,8 @@ pub(super) fn backups(blobs: &Blobs, chain: &Chain, bad: &BadChunks, report: &mu
 pub(super) fn unmentioned(blobs: &Blobs, report: &mut VerifyReport) {
     for pack in blobs.index().needed_unmentioned() {
         let name = ObjectName::of_id(Area::Packs, &pack).to_string();
-        let what = "backups need it and no intact index segment mentions it; its own table was                     used instead, and the next clean-up indexes it again"
+        let what = "backups need it and no intact index segment mentions it: its own table \
+                    was used, and the next clean-up indexes it again"
             .to_owned();
         report.add(Finding::Object { name, what });
     }
@@ -183,15 +182,15 @@ impl TreeCheck<'_> {
         let checked = each_extents(blobs, kind, &mut self.buffers, |_, _, extents| {
             for extent in extents {
                 let Extent::Data { id, bytes } = extent else { continue };
-                let lost = |what: String| VaultError::Damaged { object: format!("chunk {id}"), what };
+                let lost =
+                    |what: String| VaultError::Damaged { object: format!("chunk {id}"), what };
                 if let Some(what) = bad.get(id) {
                     return Err(lost(what.clone()));
                 }
                 let found = blobs.locate(&index, id)?;
-                let fits = |l: &&crate::pack::Location| {
-                    index.is_present(l) && l.blob.raw_bytes == *bytes
-                };
-                if found.iter().find(fits).is_none() {
+                let fits =
+                    |l: &&crate::pack::Location| index.is_present(l) && l.blob.raw_bytes == *bytes;
+                if !found.iter().any(|l| fits(&l)) {
                     return Err(lost("no pack of the repository holds it".to_owned()));
                 }
             }
