@@ -201,10 +201,13 @@ fn words(program: &Path, line: &str) -> Command {
 }
 
 fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
-    let mut tools = Vec::new();
+    vec![ours(vault, scratch), restic(scratch), borg(scratch)]
+}
+
+fn ours(vault: &Path, scratch: &Path) -> Tool {
     let repository = scratch.join("ours");
     let (program, place, state) = (vault.to_owned(), repository.clone(), scratch.to_owned());
-    tools.push(Tool {
+    Tool {
         name: "backstay",
         repository,
         command: Box::new(move |verb, data| {
@@ -225,10 +228,13 @@ fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
             command.env("BACKSTAY_STATE_DIR", state.join("state"));
             Some(command)
         }),
-    });
+    }
+}
+
+fn restic(scratch: &Path) -> Tool {
     let repository = scratch.join("restic");
     let (place, cache) = (repository.clone(), scratch.join("restic-cache"));
-    tools.push(Tool {
+    Tool {
         name: "restic",
         repository,
         command: Box::new(move |verb, data| {
@@ -247,11 +253,14 @@ fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
             command.env("RESTIC_CACHE_DIR", &cache);
             Some(command)
         }),
-    });
+    }
+}
+
+fn borg(scratch: &Path) -> Tool {
     let repository = scratch.join("borg");
     let (place, home) = (repository.clone(), scratch.join("borg-home"));
     let number = std::sync::atomic::AtomicU64::new(0);
-    tools.push(Tool {
+    Tool {
         name: "borg",
         repository,
         command: Box::new(move |verb, data| {
@@ -273,8 +282,7 @@ fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
             command.env("BORG_PASSPHRASE", "bench").env("BORG_BASE_DIR", &home);
             Some(command)
         }),
-    });
-    tools
+    }
 }
 
 fn main() -> Outcome<()> {

@@ -129,3 +129,47 @@ fn an_exported_tar_unpacks_to_the_same_tree() {
         assert_eq!(fs::read(back.join(path)).unwrap(), fs::read(data.join(path)).unwrap());
     }
 }
+
+#[test]
+fn a_copy_in_another_repository_has_the_same_root_and_a_damaged_one_is_not_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    sample_tree(&data);
+    fs::write(data.join("large"), noise(7, 20 << 20)).unwrap();
+    let clock = TestClock::new();
+    let store = Arc::new(MemoryStore::new());
+    let (mut from, _) = init(store.clone(), &clock);
+    let seq = back_up(&mut from, &data).unwrap().seq;
+    let (mut to, _) = init(Arc::new(MemoryStore::new()), &clock);
+    let backup = from.state().backups[&seq].clone();
+    let copy = |to: &mut vault::repository::Repository| {
+        let blobs = from.blobs().unwrap();
+        let source = vault::source::copy::CopySource::new(blobs, backup.clone());
+        let request = vault::backup::BackupRequest {
+            name: "data".to_owned(),
+            host: "b".to_owned(),
+            source: &source,
+            parent: vault::backup::Parent::None,
+            workers: 2,
+            before: None,
+            after: None,
+            counters: Arc::default(),
+        };
+        vault::backup::run(to, &request)
+    };
+    let copied = copy(&mut to).unwrap();
+    assert_eq!(copied.backup.subject.root, backup.subject.root);
+    let back = folder.path().join("back");
+    assert!(restore(&to, copied.seq, &back).unwrap().is_complete());
+    assert_eq!(fingerprint(&back), fingerprint(&data));
+    // One altered chunk: the copy fails, and nothing is recorded.
+    use vault::store::{Area, Store};
+    let packs = store.list(Area::Packs, None).unwrap();
+    let largest = packs.iter().max_by_key(|l| l.size_bytes).unwrap();
+    let mut bytes = store.get(&largest.name).unwrap();
+    bytes[5000] ^= 1;
+    store.overwrite(&largest.name, bytes);
+    let (mut third, _) = init(Arc::new(MemoryStore::new()), &clock);
+    assert!(copy(&mut third).unwrap_err().is_damage());
+    assert!(third.state().backups.is_empty());
+}

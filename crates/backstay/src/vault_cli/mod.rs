@@ -8,6 +8,7 @@ pub(crate) mod backup;
 pub(crate) mod check_proof;
 pub(crate) mod cleanup;
 pub(crate) mod compare;
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod forget;
@@ -49,6 +50,8 @@ pub(crate) enum VaultCommand {
     CheckProof(check_proof::CheckProofArgs),
     /// Compare live data with a backup, to the bit.
     Compare(compare::CompareArgs),
+    /// Copy backups to another repository, checked on the way.
+    Copy(copy::CopyArgs),
     /// Write a backup as a plain tar.
     Export(export::ExportArgs),
     /// Decide which backups are no longer wanted.
@@ -76,6 +79,7 @@ pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
         VaultCommand::Prove(args) => prove::run(args, output),
         VaultCommand::CheckProof(args) => check_proof::run(args, output),
         VaultCommand::Compare(args) => compare::run(args, output),
+        VaultCommand::Copy(args) => copy::run(args, output),
         VaultCommand::Export(args) => export::run(args, output),
         VaultCommand::Forget(args) => forget::run(args, output),
         VaultCommand::Cleanup(args) => cleanup::run(args, output),

@@ -155,6 +155,12 @@ fn harvest_and_record(
         skipped: harvest.skipped,
         skipped_more: harvest.skipped_more,
     };
+    if request.source.expected_root().is_some_and(|root| root != backup.subject.root) {
+        return Err(VaultError::Damaged {
+            object: format!("the copy of `{}`", request.name),
+            what: "it has another root than the original, and was not recorded".to_owned(),
+        });
+    }
     // A lost record may have been the fence of this run, or a mark.
     repository.chain().require_whole(begun, "it may have ended this run")?;
     let body = Body::Backup(Box::new(backup.clone()));

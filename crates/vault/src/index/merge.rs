@@ -37,7 +37,8 @@ impl Cursor<'_> {
 }
 
 /// Merges the segments that `chosen` picks into as few as hold them, leaving out entries of the
-/// packs in `without`. The last segment written names what they supersede; until then the old ones count.
+/// packs in `without`. The last segment written names what they supersede; until then the old
+/// ones count.
 /// Returns the new segments' identities.
 ///
 /// # Errors

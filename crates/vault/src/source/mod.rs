@@ -2,6 +2,7 @@
 //! cuts, seals and stores.
 
 pub mod command;
+pub mod copy;
 pub mod directory;
 pub mod inode;
 
@@ -108,6 +109,11 @@ pub trait Source: Send + Sync {
     /// Where in its own history the source is, once the scan is over.
     fn position(&self) -> String {
         String::new()
+    }
+
+    /// The root that the backup must have, where that is known beforehand.
+    fn expected_root(&self) -> Option<[u8; 32]> {
+        None
     }
 
     /// Tells everything there is.
