@@ -7,24 +7,24 @@
 
 extern crate alloc;
 
-// pub mod command;
-// pub mod heartbeat;
+pub mod command;
+pub mod heartbeat;
 pub mod ids;
-// pub mod operation;
+pub mod operation;
 pub mod profile;
-// pub mod reason;
-// pub mod report;
+pub mod reason;
+pub mod report;
 pub mod spec;
-// pub mod state;
+pub mod state;
 pub mod time;
 
-// pub use command::{Command, Entry};
-// pub use heartbeat::{Ack, Grant, Heartbeat, Round};
+pub use command::{Command, Entry};
+pub use heartbeat::{Ack, Grant, Heartbeat, Round};
 pub use ids::{Epoch, NodeName, ReplicaId, ResourceName};
-// pub use operation::{Operation, Outcome, Refusal};
+pub use operation::{Operation, Outcome, Refusal};
 pub use profile::{Profile, Timers};
-// pub use reason::Reason;
-// pub use report::{Evidence, InstanceStatus, Report};
+pub use reason::Reason;
+pub use report::{Evidence, InstanceStatus, Report};
 pub use spec::{ClusterSpec, NodeSpec, ResourceSpec};
-// pub use state::ClusterState;
+pub use state::ClusterState;
 pub use time::{ClusterMs, Moment, Span};

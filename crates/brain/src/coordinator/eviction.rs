@@ -1,0 +1,95 @@
+//! When a holder can never act again: rule 5 (its last grant has passed) and rule 6 (evidence).
+
+use alloc::collections::BTreeSet;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use model::report::{Evidence, EvidenceGround};
+use model::state::{ClusterState, Holder};
+use model::{Moment, Reason, ReplicaId, ResourceName};
+
+use super::Coordinator;
+use crate::plant::Plant;
+use crate::pulse::Pulse;
+
+impl Coordinator {
+    /// Proof that the holder can't act under its epoch any more, with the reasons; `None` as long
+    /// as there is none. A node whose last grant has passed is barred here, before anything else
+    /// is decided.
+    pub(super) fn holder_is_out(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        pulse: &mut Pulse,
+        resource: &ResourceName,
+        holder: &Holder,
+    ) -> Option<(Evidence, Vec<Reason>)> {
+        if let Some(evidence) = self.evidence(pulse, resource, holder) {
+            let reason = Reason::Evidence {
+                node: holder.node.clone(),
+                epoch: evidence.epoch,
+                ground: evidence.ground,
+            };
+            return Some((evidence, vec![reason]));
+        }
+        if !pulse.bar_if_lapsed(now, holder.replica) {
+            return None;
+        }
+        let heard = pulse.hearing().find(|(id, _)| *id == holder.replica);
+        let age = heard.map(|(_, h)| now.since(h.received));
+        let replaced = state.replica_of(&holder.node) != Some(holder.replica);
+        let node = holder.node.clone();
+        let reason = match age {
+            _ if replaced => Reason::NodeReplaced { node },
+            Some(age) => Reason::NodeLost { node, silent_ms: age.as_ms() },
+            None => Reason::LeaseLapsed { node },
+        };
+        let evidence = Evidence {
+            resource: resource.clone(),
+            epoch: holder.epoch,
+            replica: holder.replica,
+            guard: None,
+            ground: EvidenceGround::Lapsed,
+            age_us: age.map_or(0, |age| age.as_us()),
+        };
+        Some((evidence, vec![reason]))
+    }
+
+    fn evidence(
+        &self,
+        pulse: &Pulse,
+        resource: &ResourceName,
+        holder: &Holder,
+    ) -> Option<Evidence> {
+        let report = self.report(holder.replica)?;
+        let of_any_epoch = pulse.plants().has(Plant::EvidenceOfOlderEpoch);
+        report
+            .evidence
+            .iter()
+            .find(|e| {
+                e.resource == *resource
+                    && e.replica == holder.replica
+                    && (e.epoch == holder.epoch || of_any_epoch)
+            })
+            .cloned()
+    }
+
+    /// Nodes that were barred and hold nothing any more may be granted leases again.
+    pub(super) fn unbar_idle(&self, state: &ClusterState, pulse: &mut Pulse) {
+        let mut busy: BTreeSet<ReplicaId> = BTreeSet::new();
+        for (name, held) in &state.resources {
+            if let Some(holder) = &held.holder {
+                busy.insert(holder.replica);
+            }
+            if self.is_pending(name) {
+                // Its command may name any node; none is unbarred before it is applied.
+                return;
+            }
+        }
+        for member in state.members.values() {
+            if !busy.contains(&member.replica) {
+                pulse.unbar(member.replica);
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The coordinator machine: runs where the Raft leader is, judges nodes, places instances.
+//!
+//! It can be lost at any moment: what it decided is in the log, what it knew comes back with the
+//! next reports. [`Coordinator::reconcile`] is level-triggered; each pass looks at all resources
+//! and returns the decisions that are due now. One subject has at most one decision on its way
+//! through the log. Rules 4, 5 and 6 of DESIGN.md are kept in [`eviction`].
+
+pub mod alarm;
+pub mod eviction;
+pub mod failures;
+pub mod membership;
+pub mod operations;
+pub mod resources;
+pub mod timing;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use model::command::{Command, Entry, RequestId};
+use model::report::Report;
+use model::state::{ClusterState, FailureKey};
+use model::{ClusterMs, Epoch, Moment, NodeName, Reason, ReplicaId, ResourceName, Span};
+
+use crate::cluster::Applied;
+use crate::placement::{NodeHealth, NodeView, View};
+use crate::plant::Plant;
+use crate::pulse::Pulse;
+use timing::Trace;
+
+pub use membership::{Group, MembershipChange, Progress};
+
+/// A node whose log is this many entries behind is still catching up.
+pub const CATCHING_UP_ENTRIES: u64 = 1_000;
+/// Most requests that wait for their commit.
+pub const REQUESTS_MAX: usize = 256;
+
+/// One decision, on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Give this to the log.
+    Propose(Entry),
+    /// Change who replicates or votes.
+    Membership(MembershipChange),
+}
+
+/// What a proposal is about; one per subject is on its way at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Resource(ResourceName),
+    Failure(FailureKey),
+    Barrier,
+    Renounce,
+    Membership,
+}
+
+/// The clocks of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// This node's boot-time clock.
+    pub moment: Moment,
+    /// This node's wall clock, Unix milliseconds; for people.
+    pub wall_ms: u64,
+}
+
+/// The coordinator machine. It exists on every node and is idle where the node does not lead.
+#[derive(Debug, Clone)]
+pub struct Coordinator {
+    me: ReplicaId,
+    term: Option<u64>,
+    /// Everything of earlier terms is applied.
+    settled: bool,
+    reports: BTreeMap<ReplicaId, (Report, Moment)>,
+    healthy_since: BTreeMap<ReplicaId, Moment>,
+    suspect_since: BTreeMap<ReplicaId, Moment>,
+    pending: BTreeSet<Subject>,
+    last_barrier: Option<Moment>,
+    /// Cluster time and the moment it was read, so that it runs on between entries.
+    clock: (ClusterMs, Moment),
+    last_epoch: Epoch,
+    traces: BTreeMap<ResourceName, Trace>,
+    alarms: alarm::Alarms,
+}
+
+impl Coordinator {
+    /// An idle coordinator of this node.
+    #[must_use]
+    pub fn new(me: ReplicaId) -> Coordinator {
+        Coordinator {
+            me,
+            term: None,
+            settled: false,
+            reports: BTreeMap::new(),
+            healthy_since: BTreeMap::new(),
+            suspect_since: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            last_barrier: None,
+            clock: (ClusterMs(0), Moment::ZERO),
+            last_epoch: Epoch::default(),
+            traces: BTreeMap::new(),
+            alarms: alarm::Alarms::default(),
+        }
+    }
+
+    /// This node leads in a term: everything volatile begins anew.
+    pub fn lead(&mut self, now: Moment, term: u64, state: &ClusterState) {
+        *self = Coordinator { alarms: core::mem::take(&mut self.alarms), ..Self::new(self.me) };
+        self.term = Some(term);
+        self.clock = (state.now, now);
+        self.last_epoch = state.last_epoch;
+    }
+
+    /// This node leads no more.
+    pub fn follow(&mut self) {
+        *self = Coordinator { alarms: core::mem::take(&mut self.alarms), ..Self::new(self.me) };
+    }
+
+    /// Whether this node leads and knows all that was decided before.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.term.is_some() && self.settled
+    }
+
+    /// Takes in a node's report. One that is older than what is known is passed over.
+    pub fn on_report(&mut self, now: Moment, report: Report) {
+        let older = self.reports.get(&report.replica).is_some_and(|(known, _)| {
+            (known.boot, known.number) >= (report.boot, report.number)
+        });
+        if self.term.is_some() && !older {
+            self.reports.insert(report.replica, (report, now));
+        }
+    }
+
+    /// An entry was applied.
+    pub fn on_applied(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        entry: &Entry,
+        applied: Applied,
+        own_term: bool,
+    ) {
+        if self.term.is_none() {
+            return;
+        }
+        if state.now > self.cluster_now(now) {
+            self.clock = (state.now, now);
+        }
+        self.last_epoch = self.last_epoch.max(state.last_epoch);
+        if !own_term {
+            return;
+        }
+        if entry.command == Command::Barrier {
+            self.settled = true;
+        }
+        if let Some(subject) = subject(&entry.command) {
+            self.pending.remove(&subject);
+        }
+        if applied == Applied::Done {
+            self.trace_applied(now, &entry.command);
+        }
+    }
+
+    /// A membership change was applied, or given up by the library.
+    pub fn on_membership(&mut self) {
+        self.pending.remove(&Subject::Membership);
+    }
+
+    /// Cluster time now.
+    #[must_use]
+    pub fn cluster_now(&self, now: Moment) -> ClusterMs {
+        let (at, read) = self.clock;
+        at.plus(now.since(read).as_ms())
+    }
+
+    /// The decisions that are due. Empty where this node does not lead.
+    pub fn reconcile(
+        &mut self,
+        now: Now,
+        state: &ClusterState,
+        pulse: &mut Pulse,
+        group: &Group,
+    ) -> Vec<Decision> {
+        if self.term.is_none() {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        self.barrier(now, pulse, &mut out);
+        if !self.settled || !pulse.in_office() || pulse.authority_left(now.moment) == Span::ZERO {
+            self.hand_over_if_witness(now, state, pulse, group, &mut out);
+            return out;
+        }
+        let view = self.view(now.moment, state, pulse, group);
+        self.membership(state, group, &mut out);
+        if pulse.may_judge(now.moment) {
+            self.record_failures(now, state, &mut out);
+            self.place(now, state, pulse, &view, &mut out);
+            self.unbar_idle(state, pulse);
+        }
+        self.alarms.watch(state, &view, group);
+        out
+    }
+
+    fn barrier(&mut self, now: Now, pulse: &Pulse, out: &mut Vec<Decision>) {
+        let every = pulse.timers().barrier_every;
+        let due = self.last_barrier.is_none_or(|at| now.moment.since(at) >= every);
+        if due && !self.pending.contains(&Subject::Barrier) {
+            self.last_barrier = Some(now.moment);
+            self.propose(now, Command::Barrier, Vec::new(), out);
+        }
+    }
+
+    fn propose(
+        &mut self,
+        now: Now,
+        command: Command,
+        reasons: Vec<Reason>,
+        out: &mut Vec<Decision>,
+    ) {
+        self.propose_for(now, None, command, reasons, out);
+    }
+
+    fn propose_for(
+        &mut self,
+        now: Now,
+        request: Option<RequestId>,
+        command: Command,
+        reasons: Vec<Reason>,
+        out: &mut Vec<Decision>,
+    ) {
+        if let Some(subject) = subject(&command) {
+            self.pending.insert(subject);
+        }
+        self.trace_proposed(now.moment, &command);
+        let entry = Entry {
+            by: self.me,
+            now: self.cluster_now(now.moment),
+            wall_ms: now.wall_ms,
+            request,
+            command,
+            reasons,
+        };
+        out.push(Decision::Propose(entry));
+    }
+
+    /// What this coordinator sees of the nodes.
+    pub fn view(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        pulse: &Pulse,
+        group: &Group,
+    ) -> View {
+        let heard: BTreeMap<ReplicaId, bool> = pulse
+            .hearing()
+            .map(|(id, h)| (id, h.suspect(now, pulse.timers().heartbeat)))
+            .collect();
+        let mut view = View::new();
+        for (name, member) in &state.members {
+            let replica = member.replica;
+            let me = replica == self.me;
+            let lost = now >= pulse.granted_until(replica);
+            let suspect = !me && heard.get(&replica).copied().unwrap_or(true);
+            let health = match (lost, suspect) {
+                (true, _) => NodeHealth::Down,
+                (false, true) => NodeHealth::Suspect,
+                (false, false) => NodeHealth::Healthy,
+            };
+            self.note_health(now, replica, health);
+            let report = self.reports.get(&replica).map(|(report, _)| report.clone());
+            let behind = |applied: u64| state.index.saturating_sub(applied);
+            let caught_up =
+                me || report.as_ref().is_some_and(|r| behind(r.applied) < CATCHING_UP_ENTRIES);
+            let replicated = group.voters.contains(&replica) || group.learners.contains(&replica);
+            let ready = replicated && report.as_ref().is_some_and(|r| r.ready);
+            view.insert(name.clone(), NodeView { replica, health, ready, caught_up, report });
+        }
+        view
+    }
+
+    fn note_health(&mut self, now: Moment, replica: ReplicaId, health: NodeHealth) {
+        if health == NodeHealth::Healthy {
+            self.healthy_since.entry(replica).or_insert(now);
+            self.suspect_since.remove(&replica);
+        } else {
+            self.healthy_since.remove(&replica);
+            self.suspect_since.entry(replica).or_insert(now);
+        }
+    }
+
+    /// The newest report of a node.
+    fn report(&self, replica: ReplicaId) -> Option<&Report> {
+        self.reports.get(&replica).map(|(report, _)| report)
+    }
+
+    fn is_pending(&self, resource: &ResourceName) -> bool {
+        self.pending.contains(&Subject::Resource(resource.clone()))
+    }
+
+    fn next_epoch(&mut self, pulse: &Pulse, state: &ClusterState, held: Epoch) -> Epoch {
+        if pulse.plants().has(Plant::EpochNotRaised) {
+            return held;
+        }
+        let newest = self.last_epoch.max(state.last_epoch);
+        let base = Epoch { generation: state.generation, counter: 0 };
+        self.last_epoch = newest.max(base).next();
+        self.last_epoch
+    }
+
+    /// What is wrong or unsafe at the moment, and what changed since the last call.
+    pub fn alarms(&mut self) -> &mut alarm::Alarms {
+        &mut self.alarms
+    }
+}
+
+/// The subject of a command, where only one on it may be on its way.
+fn subject(command: &Command) -> Option<Subject> {
+    match command {
+        Command::Assign { resource, .. }
+        | Command::Release { resource, .. }
+        | Command::Vacate { resource, .. }
+        | Command::Active { resource, .. }
+        | Command::Quarantine { resource }
+        | Command::Switchover { resource, .. }
+        | Command::EndSwitchover { resource } => Some(Subject::Resource(resource.clone())),
+        Command::Failed { key, .. } => Some(Subject::Failure(*key)),
+        Command::Barrier => Some(Subject::Barrier),
+        Command::Renounce { .. } => Some(Subject::Renounce),
+        _ => None,
+    }
+}
+
+/// The node names of a list, for reasons.
+fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeName>) -> Vec<NodeName> {
+    nodes.into_iter().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Committed entries: applied to the control state, and told to everyone who waits for them.
+
+use brain::cluster::{self, Applied};
+use brain::coordinator::Now;
+use brain::pulse::Pulse;
+use journal::{Committed, Payload};
+use model::command::{Command, Entry};
+use model::operation::{Outcome, Refusal};
+use model::state::{ClusterState, FailureKey};
+use model::{ReplicaId, Span};
+
+use crate::{Kernel, Output};
+
+impl Kernel {
+    /// Runs the log library until it wants nothing more.
+    pub(crate) fn run_raft(&mut self, pulse: &mut Pulse, now: Now, out: &mut Vec<Output>) {
+        while let Some(work) = self.replica.work() {
+            if let Some(snapshot) = &work.installed_snapshot {
+                self.install(pulse, now, &snapshot.data, out);
+            }
+            self.notice_leader(pulse, now);
+            for committed in &work.committed {
+                self.apply(pulse, now, committed, out);
+                self.replica.applied(committed.index);
+            }
+            // Writes go out before messages only by habit; the library holds back itself what
+            // may leave after they are durable.
+            out.extend(work.write.map(Output::Write));
+            for message in work.send {
+                let to = ReplicaId(message.to);
+                let proof = self.proof_for(&message);
+                match journal::encode_message(&message) {
+                    Ok(bytes) => {
+                        out.push(Output::Send(to, crate::PeerMessage::Raft { bytes, proof }));
+                    }
+                    Err(_) => self.filtered.strange += 1,
+                }
+            }
+            self.compact();
+        }
+        self.notice_leader(pulse, now);
+        pulse.set_raft(self.raft_view());
+    }
+
+    fn install(&mut self, pulse: &mut Pulse, now: Now, data: &[u8], out: &mut Vec<Output>) {
+        match postcard::from_bytes::<ClusterState>(data) {
+            Ok(state) => {
+                self.state = state;
+                self.wait_out_absences(pulse, now);
+                self.notice_configuration(pulse, now, out);
+                self.look = true;
+            }
+            Err(error) => out.push(Output::Halt(format!(
+                "a snapshot from the coordinator can't be read ({error}): this node's version \
+                 does not know its format; upgrade it"
+            ))),
+        }
+    }
+
+    /// Longer leases that a state image brings, at the start or from a coordinator: none of their
+    /// entries will be applied here, and they may run still (rule 7).
+    pub(crate) fn wait_out_absences(&mut self, pulse: &mut Pulse, now: Now) {
+        for (replica, absence) in &self.state.absences {
+            let span = Span::from_ms(absence.for_ms);
+            pulse.granted_for_absence(now.moment, *replica, span);
+        }
+    }
+
+    fn apply(
+        &mut self,
+        pulse: &mut Pulse,
+        now: Now,
+        committed: &Committed,
+        out: &mut Vec<Output>,
+    ) {
+        self.look = true;
+        let data = match &committed.payload {
+            Payload::Data(data) => data,
+            Payload::Empty => return cluster::skip(&mut self.state, committed.index),
+            Payload::Membership { .. } => {
+                cluster::skip(&mut self.state, committed.index);
+                self.proposed_voters = None;
+                self.coordinator.on_membership();
+                return out.push(Output::Reconfigured);
+            }
+        };
+        let entry: Entry = match postcard::from_bytes(data) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let index = committed.index;
+                out.push(Output::Halt(format!(
+                    "entry {index} of the log can't be read ({error}): this node's version does \
+                     not know its format; upgrade it"
+                )));
+                return;
+            }
+        };
+        let events = self.state.history.back().map_or(0, |event| event.index);
+        let applied = cluster::apply(&mut self.state, committed.index, &entry);
+        let own_term = self.leads == Some(committed.term);
+        let (state, moment) = (&self.state, now.moment);
+        self.coordinator.on_applied(moment, state, &entry, applied, own_term);
+        if applied == Applied::Done {
+            self.applied(pulse, now, &entry, own_term, out);
+        }
+        if let Some(event) = self.state.history.back().filter(|event| event.index > events) {
+            out.push(Output::Happened { event: event.clone(), leading: own_term });
+        }
+        self.answer(committed.index, &entry, applied, out);
+    }
+
+    fn applied(
+        &mut self,
+        pulse: &mut Pulse,
+        now: Now,
+        entry: &Entry,
+        own_term: bool,
+        out: &mut Vec<Output>,
+    ) {
+        match &entry.command {
+            Command::Barrier if own_term => pulse.barrier_committed(now.moment),
+            Command::Failed { key: FailureKey { replica, boot, number }, .. } => {
+                let key = FailureKey { replica: *replica, boot: *boot, number: *number };
+                self.member.on_recorded(key);
+            }
+            Command::Absence { replica, boot, request, for_ms } => {
+                let span = Span::from_ms(*for_ms);
+                pulse.granted_for_absence(now.moment, *replica, span);
+                let asked = self.asked_absence.take_if(|(number, ..)| {
+                    *replica == self.config.replica
+                        && *boot == self.config.boot
+                        && *number == *request
+                });
+                if let Some((_, asked, _)) = asked {
+                    pulse.extend_for_absence(now.moment, asked, span);
+                }
+            }
+            Command::Renounce { term, candidate } if own_term && self.leads == Some(*term) => {
+                // Refused where the candidate votes no more: the office ends with its authority.
+                if self.replica.transfer(candidate.0).is_err() {
+                    self.replica.step_down();
+                }
+            }
+            Command::Apply { .. } | Command::Join { .. } | Command::Forget { .. } => {
+                self.notice_configuration(pulse, now, out);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn notice_configuration(
+        &mut self,
+        pulse: &mut Pulse,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let timers = self.state.spec.timers();
+        if timers != *pulse.timers() {
+            pulse.set_timers(now.moment, timers);
+        }
+        out.push(Output::Reconfigured);
+    }
+
+    /// Answers the request that an entry was made for, where it was taken in here.
+    fn answer(&mut self, index: u64, entry: &Entry, applied: Applied, out: &mut Vec<Output>) {
+        let Some(request) = entry.request else { return };
+        if request.replica != self.config.replica || request.boot != self.config.boot {
+            return;
+        }
+        let result = match (applied, &entry.command) {
+            (Applied::Done, Command::Join { replica, .. }) => {
+                Ok(Outcome::Joined { index, replica: *replica })
+            }
+            (Applied::Done, _) => Ok(Outcome::Committed { index }),
+            (Applied::Overtaken, _) => Err(Refusal::NotNow(String::from(
+                "another decision came first; look at the state and ask again",
+            ))),
+        };
+        self.requests.answer(request.number, result, out);
+    }
+
+    /// Hands a state image to the log once enough entries came after the last one.
+    fn compact(&mut self) {
+        if !self.replica.wants_snapshot() {
+            return;
+        }
+        let image = postcard::to_allocvec(&self.state).expect("plain data has an encoding");
+        if self.replica.snapshot(self.state.index, image).is_err() {
+            self.filtered.strange += 1;
+        }
+    }
+}

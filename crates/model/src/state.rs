@@ -1,0 +1,536 @@
+//! The replicated control state. It is changed by `brain::cluster::apply` alone.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, NodeName, ReplicaId, ResourceName};
+use crate::operation::Scope;
+use crate::reason::Reason;
+use crate::report::{Evidence, Failure};
+use crate::spec::ClusterSpec;
+use crate::time::ClusterMs;
+
+/// Most events kept for `events` and `explain`; older ones are in the log and its archive.
+pub const HISTORY_MAX: usize = 1_000;
+/// Most failures kept per resource.
+pub const FAILURES_MAX: usize = 64;
+/// Most moves kept per resource.
+pub const MOVES_MAX: usize = 16;
+/// Most join tokens, used ones included until they expire.
+pub const TOKENS_MAX: usize = 256;
+
+/// All that the cluster has agreed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ClusterState {
+    /// Drawn at random by `init`; peers of another cluster are refused.
+    pub cluster_id: u128,
+    /// Rises when control state was restored or quorum overridden; part of every new epoch.
+    pub generation: u64,
+    /// Index of the last entry applied.
+    pub index: u64,
+    /// Cluster time of the last entry.
+    pub now: ClusterMs,
+    /// Wall clock of the last entry, Unix milliseconds; for people.
+    pub wall_ms: u64,
+    /// Version of the specification, from 1.
+    pub spec_version: u64,
+    /// The specification.
+    pub spec: ClusterSpec,
+    /// The text it was read from.
+    pub spec_text: String,
+    /// Certificates of the authorities that are trusted, PEM, newest first.
+    pub authorities: Vec<String>,
+    /// Nodes that joined.
+    pub members: BTreeMap<NodeName, Member>,
+    /// The next free replica id.
+    pub next_replica: u64,
+    /// Join tokens, by the hash of their secret.
+    pub tokens: BTreeMap<[u8; 32], TokenRecord>,
+    /// The highest epoch given to any resource.
+    pub last_epoch: Epoch,
+    /// Resources, as long as they are specified or held.
+    pub resources: BTreeMap<ResourceName, ResourceState>,
+    /// End of a maintenance of everything.
+    pub maintenance_until: Option<ClusterMs>,
+    /// The newest renounced term and who may stand after it.
+    pub renounced: Option<Renounced>,
+    /// Longer leases, by node incarnation.
+    pub absences: BTreeMap<ReplicaId, Absence>,
+    /// What happened, oldest first.
+    pub history: VecDeque<Event>,
+}
+
+/// What the first entry holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Genesis {
+    /// See [`ClusterState::cluster_id`].
+    pub cluster_id: u128,
+    /// See [`ClusterState::generation`].
+    pub generation: u64,
+    /// The specification.
+    pub spec: ClusterSpec,
+    /// Its text.
+    pub text: String,
+    /// Authority certificates, PEM.
+    pub authorities: Vec<String>,
+    /// The first node.
+    pub first: JoinRequest,
+}
+
+/// See rule 4 and [`crate::Command::Renounce`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renounced {
+    /// The term that was given up.
+    pub term: u64,
+    /// Who may stand in the next.
+    pub candidate: ReplicaId,
+}
+
+/// See rule 7 and [`crate::Command::Absence`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// Index of the entry.
+    pub index: u64,
+    /// When it was decided.
+    pub at: ClusterMs,
+    /// Boot of the request.
+    pub boot: u64,
+    /// Number of the request in that boot.
+    pub request: u64,
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+}
+
+/// What a node may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberRole {
+    /// Votes and runs resources.
+    Voter,
+    /// Votes, runs nothing.
+    Witness,
+    /// Runs resources without a vote.
+    Member,
+}
+
+/// What a join token lets its user be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenRole {
+    /// A node that votes and runs resources.
+    Voter,
+    /// A node that votes and runs nothing.
+    Witness,
+    /// A node that runs resources without a vote.
+    Member,
+    /// A person or program that may change the cluster.
+    Operator,
+    /// A person or program that may look.
+    Viewer,
+}
+
+impl TokenRole {
+    /// What a node that joins with it is; none for people and programs.
+    #[must_use]
+    pub const fn member(self) -> Option<MemberRole> {
+        match self {
+            TokenRole::Voter => Some(MemberRole::Voter),
+            TokenRole::Witness => Some(MemberRole::Witness),
+            TokenRole::Member => Some(MemberRole::Member),
+            TokenRole::Operator | TokenRole::Viewer => None,
+        }
+    }
+}
+
+/// A node that joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its present incarnation.
+    pub replica: ReplicaId,
+    /// What it may be.
+    pub role: MemberRole,
+    /// Public key for sealed datagrams (X25519).
+    pub datagram_key: [u8; 32],
+    /// When this incarnation joined.
+    pub joined: ClusterMs,
+    /// End of a drain.
+    pub drain_until: Option<ClusterMs>,
+    /// End of a maintenance of this node.
+    pub maintenance_until: Option<ClusterMs>,
+}
+
+/// What a node says when it joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Its name in the specification.
+    pub node: NodeName,
+    /// What it wants to be.
+    pub role: MemberRole,
+    /// Hash of the token's secret; none for the first node and for a rejoin, which a certificate
+    /// proves.
+    pub token: Option<[u8; 32]>,
+    /// Public key for sealed datagrams (X25519).
+    pub datagram_key: [u8; 32],
+}
+
+/// What the cluster keeps of a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// BLAKE3 of the secret.
+    pub hash: [u8; 32],
+    /// The role it permits.
+    pub role: TokenRole,
+    /// The only name it permits, where set.
+    pub node: Option<NodeName>,
+    /// End of its life.
+    pub expires: ClusterMs,
+    /// Whether it was used.
+    pub used: bool,
+}
+
+/// The state of one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ResourceState {
+    /// The highest epoch it was given.
+    pub epoch: Epoch,
+    /// Who may be active.
+    pub holder: Option<Holder>,
+    /// Where it was last.
+    pub last_node: Option<NodeName>,
+    /// A planned move under way.
+    pub switchover: Option<Wanted>,
+    /// Failures within memory, oldest first.
+    pub failures: VecDeque<FailureRecord>,
+    /// Nodes left out, and until when.
+    pub bans: BTreeMap<NodeName, ClusterMs>,
+    /// Kept out because it failed too often.
+    pub quarantine: Option<Quarantine>,
+    /// Nothing is started before then.
+    pub hold_until: ClusterMs,
+    /// End of a maintenance of this resource.
+    pub maintenance_until: Option<ClusterMs>,
+    /// Moves, oldest first.
+    pub moves: VecDeque<Move>,
+    /// The newest specification version that changed how it runs: a holder assigned under an
+    /// older one has to start anew.
+    pub changed_version: u64,
+}
+
+/// Who may be active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The node.
+    pub node: NodeName,
+    /// Its incarnation.
+    pub replica: ReplicaId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// Since when.
+    pub since: ClusterMs,
+    /// Since when on the wall clock, Unix milliseconds.
+    pub wall_ms: u64,
+    /// It has to give up.
+    pub releasing: bool,
+    /// It said that it is active.
+    pub active: bool,
+    /// The specification version it was assigned under.
+    pub spec_version: u64,
+}
+
+/// A planned move under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Where to.
+    pub to: NodeName,
+    /// Since when.
+    pub since: ClusterMs,
+}
+
+/// Names a failure, so that it is counted once.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct FailureKey {
+    /// Who reported it.
+    pub replica: ReplicaId,
+    /// In which boot.
+    pub boot: u64,
+    /// Its number there.
+    pub number: u64,
+}
+
+/// A failure, remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureRecord {
+    /// Which.
+    pub key: FailureKey,
+    /// Where.
+    pub node: NodeName,
+    /// Whether it was active, and under which epoch.
+    pub epoch: Option<Epoch>,
+    /// How.
+    pub failure: Failure,
+    /// When.
+    pub at: ClusterMs,
+    /// When on the wall clock, Unix milliseconds.
+    pub wall_ms: u64,
+}
+
+/// Kept out because it failed too often. It ends by `clear` alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Since when.
+    pub since: ClusterMs,
+    /// Since when on the wall clock, Unix milliseconds.
+    pub wall_ms: u64,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
+
+/// A move of a resource, measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Index of the assignment.
+    pub index: u64,
+    /// From where; none for the first placement.
+    pub from: Option<NodeName>,
+    /// Where to.
+    pub to: NodeName,
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// Whether an operator or a plan asked for it.
+    pub planned: bool,
+    /// When it was decided.
+    pub at: ClusterMs,
+    /// When on the wall clock, Unix milliseconds.
+    pub wall_ms: u64,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// What it rests on.
+    pub evidence: Option<Evidence>,
+    /// Where the time went, once it is active.
+    pub timing: Option<Timing>,
+}
+
+/// Where the time of a move went, in microseconds, as the coordinator saw it. Their sum is the
+/// measured recovery time of the resource, without what clients add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Timing {
+    /// From the fault (last sign of life, exit of the process, order to move) until it was known.
+    pub detect_us: u64,
+    /// Until the old holder was proven unable to act.
+    pub fence_us: u64,
+    /// Until the decision was given to the log.
+    pub decide_us: u64,
+    /// Until it was committed and applied.
+    pub commit_us: u64,
+    /// Until the new holder was active.
+    pub promote_us: u64,
+}
+
+impl Timing {
+    /// The whole.
+    #[must_use]
+    pub fn total_us(&self) -> u64 {
+        self.detect_us + self.fence_us + self.decide_us + self.commit_us + self.promote_us
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Index of the entry.
+    pub index: u64,
+    /// When, in cluster time.
+    pub at: ClusterMs,
+    /// When on the wall clock, Unix milliseconds.
+    pub wall_ms: u64,
+    /// Who coordinated.
+    pub by: ReplicaId,
+    /// What.
+    pub what: EventKind,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The cluster began.
+    Began,
+    /// A specification was committed.
+    Applied {
+        /// Its version.
+        version: u64,
+    },
+    /// A node joined.
+    Joined {
+        /// Which.
+        node: NodeName,
+        /// Its incarnation.
+        replica: ReplicaId,
+    },
+    /// A node left for good.
+    Left {
+        /// Which.
+        node: NodeName,
+    },
+    /// A resource was given to a node.
+    Assigned {
+        /// What.
+        resource: ResourceName,
+        /// From where.
+        from: Option<NodeName>,
+        /// Where to.
+        to: NodeName,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// Whether it was planned.
+        planned: bool,
+    },
+    /// A holder was told to give up.
+    Releasing {
+        /// What.
+        resource: ResourceName,
+        /// Where.
+        node: NodeName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// A resource has no holder.
+    Vacated {
+        /// What.
+        resource: ResourceName,
+        /// Where it was.
+        node: NodeName,
+        /// Which epoch ended.
+        epoch: Epoch,
+    },
+    /// A holder is active.
+    Active {
+        /// What.
+        resource: ResourceName,
+        /// Where.
+        node: NodeName,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// Where the time went.
+        timing: Timing,
+    },
+    /// An instance failed.
+    Failed {
+        /// What.
+        resource: ResourceName,
+        /// Where.
+        node: NodeName,
+        /// How.
+        failure: Failure,
+        /// End of the ban it led to.
+        ban_until: Option<ClusterMs>,
+    },
+    /// A resource is kept out.
+    Quarantined {
+        /// Which.
+        resource: ResourceName,
+    },
+    /// A resource's failures were forgotten.
+    Cleared {
+        /// Which.
+        resource: ResourceName,
+    },
+    /// A planned move began.
+    SwitchoverBegan {
+        /// What.
+        resource: ResourceName,
+        /// Where to.
+        to: NodeName,
+    },
+    /// A planned move was given up.
+    SwitchoverEnded {
+        /// What.
+        resource: ResourceName,
+    },
+    /// A maintenance began.
+    MaintenanceBegan {
+        /// Of what.
+        scope: Scope,
+        /// Until when.
+        until: ClusterMs,
+    },
+    /// A maintenance ended.
+    MaintenanceEnded {
+        /// Of what.
+        scope: Scope,
+    },
+    /// A drain began.
+    DrainBegan {
+        /// Where.
+        node: NodeName,
+        /// Until when.
+        until: ClusterMs,
+    },
+    /// A drain ended.
+    DrainEnded {
+        /// Where.
+        node: NodeName,
+    },
+    /// A node goes away for a moment and keeps its lease.
+    Absent {
+        /// Who.
+        replica: ReplicaId,
+        /// For how long at most, in milliseconds.
+        for_ms: u64,
+    },
+    /// A coordinator handed over.
+    Renounced {
+        /// Its term.
+        term: u64,
+        /// To whom.
+        candidate: ReplicaId,
+    },
+}
+
+impl ClusterState {
+    /// The node of an incarnation.
+    #[must_use]
+    pub fn node_of(&self, replica: ReplicaId) -> Option<&NodeName> {
+        self.members.iter().find(|(_, m)| m.replica == replica).map(|(name, _)| name)
+    }
+
+    /// The present incarnation of a node.
+    #[must_use]
+    pub fn replica_of(&self, node: &NodeName) -> Option<ReplicaId> {
+        self.members.get(node).map(|m| m.replica)
+    }
+
+    /// Whether the resource is covered by a maintenance of any kind.
+    #[must_use]
+    pub fn in_maintenance(&self, resource: &ResourceName) -> bool {
+        let until = |end: Option<ClusterMs>| end.is_some_and(|end| end > self.now);
+        let Some(state) = self.resources.get(resource) else {
+            return until(self.maintenance_until);
+        };
+        let held_by = state.holder.as_ref().and_then(|h| self.members.get(&h.node));
+        until(self.maintenance_until)
+            || until(state.maintenance_until)
+            || held_by.is_some_and(|m| until(m.maintenance_until))
+    }
+
+    /// Replica ids that belong into the consensus group.
+    #[must_use]
+    pub fn replicas(&self) -> BTreeSet<ReplicaId> {
+        self.members.values().map(|m| m.replica).collect()
+    }
+}
+
+impl ResourceState {
+    /// The node of the holder.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        self.holder.as_ref().map(|h| &h.node)
+    }
+}
