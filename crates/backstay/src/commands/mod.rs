@@ -87,7 +87,7 @@ enum Command {
     /// Repositories, keys, verification, retention
     Vault(Box<vault::VaultArgs>),
     /// See a service survive: a cluster on this machine, one fault after another
-    Demo(vault::DemoArgs),
+    Demo(vault::DemoCommand),
     /// Run one of the programs that ship as examples
     Example(backstay::orders::command::ExampleArgs),
     /// Write shell completions or man pages
@@ -178,4 +178,14 @@ fn start_logging(command: &Command) {
         .with_env_filter(filter)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_fits_together() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -28,7 +28,7 @@ pub(crate) struct VaultArgs {
 /// Options of `demo`: the cluster's, or the vault's.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct DemoArgs {
+pub(crate) struct DemoCommand {
     #[command(flatten)]
     cluster: backstay::demo::command::DemoArgs,
     #[command(subcommand)]
@@ -74,7 +74,7 @@ pub(crate) fn vault(args: &VaultArgs) -> ExitCode {
     code(vault_cli::run(&args.command, output(args.json)))
 }
 
-pub(crate) fn demo(args: DemoArgs) -> ExitCode {
+pub(crate) fn demo(args: DemoCommand) -> ExitCode {
     match args.which {
         Some(Which::Vault { json }) => code(vault_cli::demo::run(output(json))),
         None => backstay::demo::command::run(args.cluster),
