@@ -96,7 +96,9 @@ pub enum InstanceEvent {
     LauncherDown,
     /// The guard came or went.
     Guard(Option<u64>),
-    /// It runs and is ready as standby (or was demoted).
+    /// It runs and is ready, in whatever role it was started in.
+    Ready(ResourceName),
+    /// It was demoted and is a standby again.
     Standby(ResourceName),
     /// It is active.
     Active(ResourceName, Epoch),
@@ -122,6 +124,10 @@ pub enum InstanceEvent {
         /// Whether it still runs, unpromoted.
         runs: bool,
     },
+    /// The launcher did nothing, for a reason that may pass (no lease, no guard, busy): ask again.
+    NotNow(ResourceName),
+    /// The launcher refuses this epoch for good.
+    EpochRefused(ResourceName, Epoch),
     /// It was told to stop and can't be stopped.
     Stuck(ResourceName),
     /// Its health changed.
@@ -154,6 +160,8 @@ struct Instance {
     active_at: Moment,
     /// What it was started from; a standby of another is started anew.
     kind: ResourceKind,
+    /// Leases that had lapsed in this boot when it was handed its epoch.
+    lapses: u64,
 }
 
 /// The member machine.
@@ -215,6 +223,14 @@ impl Member {
                 self.guard = None;
             }
             InstanceEvent::Guard(guard) => self.guard = guard,
+            InstanceEvent::Ready(resource) => {
+                let starting = |i: &&mut Instance| {
+                    i.phase == InstancePhase::Starting && i.epoch.is_none()
+                };
+                if let Some(instance) = self.instances.get_mut(&resource).filter(starting) {
+                    instance.phase = InstancePhase::Standby;
+                }
+            }
             InstanceEvent::Standby(resource) => self.on_standby(now, &resource),
             InstanceEvent::Active(resource, epoch) => {
                 if let Some(instance) = self.instances.get_mut(&resource) {
@@ -228,10 +244,17 @@ impl Member {
             }
             InstanceEvent::Burnt(resource, epoch) => {
                 self.burn(now, &resource, epoch, EvidenceGround::Lapsed);
-                self.instances.remove(&resource);
+                if self.instances.get(&resource).is_some_and(|i| i.epoch == Some(epoch)) {
+                    self.instances.remove(&resource);
+                }
             }
             InstanceEvent::Refused { resource, failure, runs } => {
                 self.on_refused(now, &resource, failure, runs);
+            }
+            InstanceEvent::NotNow(resource) => self.on_not_now(now, state, &resource),
+            InstanceEvent::EpochRefused(resource, epoch) => {
+                self.burn(now, &resource, epoch, EvidenceGround::NeverStarted);
+                self.on_not_now(now, state, &resource);
             }
             InstanceEvent::Stuck(resource) => {
                 if let Some(instance) = self.instances.get_mut(&resource) {
@@ -265,7 +288,10 @@ impl Member {
                 (None, Some(spec)) => spec.kind.clone(),
                 (None, None) => ResourceKind::Process(Default::default()),
             };
-            let instance = Instance { phase, epoch, healthy: true, active_at: now, kind };
+            // What was handed its epoch before this boot counts as of the boot's beginning.
+            let lapses = before.get(&resource).map_or(0, |instance| instance.lapses);
+            let instance =
+                Instance { phase, epoch, healthy: true, active_at: now, kind, lapses };
             self.instances.insert(resource, instance);
         }
         // What ran under the launcher before and is not in its list is gone for good.
@@ -302,6 +328,26 @@ impl Member {
         if !asked {
             self.note_failure(now, resource, instance.epoch, failure, age);
             self.pause(now, state, resource);
+        }
+    }
+
+    /// Nothing was done: what was on its way to be started is not there, what was on its way to
+    /// another role is what it was.
+    fn on_not_now(&mut self, now: Moment, state: &ClusterState, resource: &ResourceName) {
+        let Some(instance) = self.instances.get_mut(resource) else { return };
+        match instance.phase {
+            InstancePhase::Starting => {
+                self.instances.remove(resource);
+                self.pause(now, state, resource);
+            }
+            InstancePhase::Promoting => {
+                instance.phase = InstancePhase::Standby;
+                instance.epoch = None;
+            }
+            InstancePhase::Stopping if instance.epoch.is_some() => {
+                instance.phase = InstancePhase::Active;
+            }
+            _ => {}
         }
     }
 
@@ -404,6 +450,7 @@ impl Member {
         if !self.launcher {
             return;
         }
+        self.burn_lapsed(now);
         let stale_upto = if lease.end.is_some() { self.stale_upto } else { u64::MAX };
         for (resource, held) in &state.resources {
             let Some(holder) = held.holder.as_ref().filter(|h| h.replica == self.config.replica)
@@ -422,6 +469,21 @@ impl Member {
                     self.burn(now, resource, holder.epoch, EvidenceGround::Lapsed);
                 }
             }
+        }
+    }
+
+    /// A lease that lapsed burns what it covered even where the next one has begun already (the
+    /// whole machine stood still, and the first datagram after it brought a grant): somebody else
+    /// may have been given the resource in between.
+    fn burn_lapsed(&mut self, now: Moment) {
+        let lapsed: Vec<(ResourceName, Epoch)> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| instance.lapses < self.lapses_seen)
+            .filter_map(|(resource, instance)| Some((resource.clone(), instance.epoch?)))
+            .collect();
+        for (resource, epoch) in lapsed {
+            self.burn(now, &resource, epoch, EvidenceGround::Lapsed);
         }
     }
 
@@ -462,26 +524,38 @@ impl Member {
                 if epoch == Some(new) {
                     return None;
                 }
-                if self.config.plants.has(Plant::EpochRelabelled) {
+                if self.relabels() {
                     self.instances.get_mut(resource)?.epoch = Some(new);
                     return None;
                 }
                 // A new epoch restarts or re-promotes, it never relabels.
                 self.give_up(resource, epoch, by_socket)
             }
+            (InstancePhase::Active, Want::Standby) if self.relabels() => {
+                // Planted: given up on paper alone, so that the next epoch finds it running.
+                let epoch = self.instances.get_mut(resource)?.epoch.take()?;
+                self.burn(now, resource, epoch, EvidenceGround::Demoted);
+                None
+            }
             (InstancePhase::Active, Want::Standby) => self.give_up(resource, epoch, by_socket),
             (InstancePhase::Standby, Want::Active(_)) if stale_kind || !by_socket => {
                 self.stop(resource, false)
             }
             (InstancePhase::Standby, Want::Active(new)) => {
+                let lapses = self.lapses_seen;
                 let instance = self.instances.get_mut(resource)?;
                 instance.phase = InstancePhase::Promoting;
                 instance.epoch = Some(new);
+                instance.lapses = lapses;
                 Some(Action::Promote { resource: resource.clone(), epoch: new })
             }
             (InstancePhase::Standby, Want::Standby) if stale_kind => self.stop(resource, false),
             _ => None,
         }
+    }
+
+    fn relabels(&self) -> bool {
+        self.config.plants.has(Plant::EpochRelabelled)
     }
 
     fn give_up(
@@ -527,7 +601,9 @@ impl Member {
         };
         let kind = spec.kind.clone();
         let phase = InstancePhase::Starting;
-        let instance = Instance { phase, epoch, healthy: true, active_at: Moment::ZERO, kind };
+        let lapses = self.lapses_seen;
+        let active_at = Moment::ZERO;
+        let instance = Instance { phase, epoch, healthy: true, active_at, kind, lapses };
         self.instances.insert(resource.clone(), instance);
         Some(Action::Start { resource: resource.clone(), role })
     }

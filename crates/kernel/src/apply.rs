@@ -46,10 +46,7 @@ impl Kernel {
         match postcard::from_bytes::<ClusterState>(data) {
             Ok(state) => {
                 self.state = state;
-                for (replica, absence) in &self.state.absences {
-                    let span = Span::from_ms(absence.for_ms);
-                    pulse.granted_for_absence(now.moment, *replica, span);
-                }
+                self.wait_out_absences(pulse, now);
                 self.notice_configuration(pulse, now, out);
                 self.look = true;
             }
@@ -57,6 +54,15 @@ impl Kernel {
                 "a snapshot from the coordinator can't be read ({error}): this node's version \
                  does not know its format; upgrade it"
             ))),
+        }
+    }
+
+    /// Longer leases that a state image brings, at the start or from a coordinator: none of their
+    /// entries will be applied here, and they may run still (rule 7).
+    pub(crate) fn wait_out_absences(&mut self, pulse: &mut Pulse, now: Now) {
+        for (replica, absence) in &self.state.absences {
+            let span = Span::from_ms(absence.for_ms);
+            pulse.granted_for_absence(now.moment, *replica, span);
         }
     }
 

@@ -4,7 +4,7 @@ use brain::coordinator::Now;
 use brain::pulse::Pulse;
 use brain::pulse::promise::Ballot;
 use journal::{Message, MessageType, StepError};
-use model::ReplicaId;
+use model::{ReplicaId, Span};
 use model::state::{MemberRole, Renounced};
 
 use crate::{Kernel, Output};
@@ -69,7 +69,8 @@ impl Kernel {
         message: &Message,
         proof: Option<Renounced>,
     ) -> bool {
-        let proof = proof.or(self.state.renounced);
+        // Only a proof that came along counts, not what this node applied itself: a candidate that
+        // does not know of the renounce entry would wait for its predecessor's grace alone.
         match message.msg_type() {
             MessageType::MsgRequestPreVote | MessageType::MsgRequestVote => {
                 let candidate = ReplicaId(message.from);
@@ -128,7 +129,10 @@ impl Kernel {
             return;
         }
         self.proof = None;
-        self.stand_after = now.moment + h * (2 + self.turn());
+        // An election must be over before the next one begins, on slow machines too: half the
+        // grace is what it may take at most.
+        let election = Span(pulse.timers().grace.0 / 2).max(h * 2);
+        self.stand_after = now.moment + election + h * self.turn();
         // A refusal means that something durable is still on its way; the next turn tries again.
         if self.replica.campaign().is_err() {
             self.stand_after = now.moment + h;

@@ -51,11 +51,6 @@ impl Kernel {
             match decision {
                 Decision::Propose(entry) => self.propose(pulse, &entry, out),
                 Decision::Membership(change) => self.change_membership(&change),
-                Decision::Transfer(candidate) => {
-                    if self.replica.transfer(candidate.0).is_err() {
-                        self.replica.step_down();
-                    }
-                }
             }
         }
     }

@@ -5,9 +5,8 @@
 //! glue that could differ. The [`brain::Pulse`] is passed in at each call because the agent
 //! shares it with the heartbeat thread under a lock (DESIGN.md, rule 1).
 //!
-//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Committed entries are
-//! applied before any message of the same step leaves, so that no follower can know of a
-//! decision that its coordinator has not applied yet.
+//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Nothing may rest on the coordinator
+//! applying an entry before others do: a quorum can commit it while its own disk is slow.
 
 mod apply;
 mod election;
@@ -124,6 +123,8 @@ pub struct Kernel {
     asked_absence: Option<(u64, Moment, u64)>,
     absences: u64,
     look: bool,
+    /// The pulse knows the absences of the state that this kernel began with.
+    begun: bool,
 }
 
 impl Kernel {
@@ -155,6 +156,7 @@ impl Kernel {
             asked_absence: None,
             absences: 0,
             look: true,
+            begun: false,
             config,
             replica,
             state,
@@ -175,6 +177,9 @@ impl Kernel {
     /// Takes one input; what is to be done is appended to `out`, in order.
     pub fn handle(&mut self, pulse: &mut Pulse, now: Now, input: Input, out: &mut Vec<Output>) {
         pulse.raft_thread_lives(now.moment);
+        if !core::mem::replace(&mut self.begun, true) {
+            self.wait_out_absences(pulse, now);
+        }
         self.take(pulse, now, input, out);
         self.raft_ticks(pulse, now);
         self.run_raft(pulse, now, out);

@@ -179,6 +179,11 @@ impl Kernel {
     ) {
         let decisions =
             self.coordinator.absence(now, &self.state, who, boot, request, for_ms);
+        if !decisions.is_empty() {
+            // Counted from here, not from applying it: with a slow disk of our own, the node may
+            // learn of the commit long before we do, and count on its longer lease.
+            pulse.granted_for_absence(now.moment, who, Span::from_ms(for_ms));
+        }
         self.carry_out(pulse, decisions, out);
     }
 }

@@ -10,7 +10,6 @@ use model::state::{ClusterState, MemberRole};
 use model::{Moment, Reason, ReplicaId};
 
 use super::{Coordinator, Decision, Now, Subject};
-use crate::plant::Plant;
 use crate::pulse::Pulse;
 
 /// A learner this many entries behind may be made a voter.
@@ -59,14 +58,16 @@ pub enum MembershipChange {
 impl Coordinator {
     pub(super) fn membership(
         &mut self,
+        now: Moment,
         state: &ClusterState,
+        pulse: &Pulse,
         group: &Group,
         out: &mut Vec<Decision>,
     ) {
         if group.changing || self.pending.contains(&Subject::Membership) {
             return;
         }
-        if let Some(change) = next_change(state, group, self.me) {
+        if let Some(change) = next_change(state, group, self.me, |r| pulse.has_promise_of(now, r)) {
             self.pending.insert(Subject::Membership);
             out.push(Decision::Membership(change));
         }
@@ -110,9 +111,6 @@ impl Coordinator {
         reasons: Vec<Reason>,
         out: &mut Vec<Decision>,
     ) {
-        if pulse.plants().has(Plant::TransferWithoutRenounce) {
-            out.push(Decision::Transfer(candidate));
-        }
         let term = pulse.raft().term;
         if !self.pending.contains(&Subject::Renounce) {
             self.propose(now, Command::Renounce { term, candidate }, reasons, out);
@@ -142,6 +140,7 @@ fn next_change(
     state: &ClusterState,
     group: &Group,
     me: ReplicaId,
+    promises: impl Fn(ReplicaId) -> bool,
 ) -> Option<MembershipChange> {
     let wanted = state.replicas();
     let known = |r: &ReplicaId| group.voters.contains(r) || group.learners.contains(r);
@@ -158,9 +157,13 @@ fn next_change(
     for member in state.members.values().filter(|m| votes(m)) {
         let learner = group.learners.contains(&member.replica);
         let near = group.progress.get(&member.replica).is_some_and(|p| {
-            p.active && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
+            // The library takes a new learner for active before it has answered at all; one that
+            // never did must not be counted on for a quorum.
+            p.active && p.matched > 0 && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
         });
-        if learner && near {
+        // Authority will rest on its promises (rule 2): they have to be coming in already, or a
+        // healthy coordinator would fall by gaining a voter.
+        if learner && near && promises(member.replica) {
             // A voter that is no member any more (a lost disk's incarnation) goes in the same
             // step, so that the quorum never depends on it in addition.
             let instead_of =

@@ -41,8 +41,6 @@ pub enum Decision {
     Propose(Entry),
     /// Change who replicates or votes.
     Membership(MembershipChange),
-    /// Renounce has been applied: hand the office over.
-    Transfer(ReplicaId),
 }
 
 /// What a proposal is about; one per subject is on its way at a time.
@@ -192,7 +190,7 @@ impl Coordinator {
             return out;
         }
         let view = self.view(now.moment, state, pulse, group);
-        self.membership(state, group, &mut out);
+        self.membership(now.moment, state, pulse, group, &mut out);
         if pulse.may_judge(now.moment) {
             self.record_failures(now, state, &mut out);
             self.place(now, state, pulse, &view, &mut out);

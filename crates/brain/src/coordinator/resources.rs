@@ -259,6 +259,9 @@ impl Coordinator {
         if let Some(other) = spec.after.iter().find(|other| !is_active(state, other)) {
             return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
         }
+        if let Some(other) = spec.with.as_ref().filter(|other| self.is_leaving(now, case, other)) {
+            return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
+        }
         let clock = self.cluster_now(now.moment);
         let last = case.held.last_node.clone();
         let failed_last = case.held.failures.back().filter(|f| Some(&f.node) == last.as_ref());
@@ -284,6 +287,18 @@ impl Coordinator {
             return Err(Next::Wait(reasons));
         }
         Ok((chosen, reasons))
+    }
+
+    /// The resource that this one runs with is about to leave its node: nothing is started beside
+    /// it any more, or it would have to be stopped again first, and again.
+    fn is_leaving(&self, now: Now, case: &Case<'_>, other: &ResourceName) -> bool {
+        let Some(held) = case.state.resources.get(other) else { return false };
+        let spec = case.state.spec.resources.get(other);
+        let there = Case { name: other, spec, held, state: case.state, view: case.view };
+        let maintained = case.state.in_maintenance(other);
+        held.holder
+            .as_ref()
+            .is_some_and(|holder| !maintained && self.must_release(now, &there, holder).is_some())
     }
 
     /// The node that is left because something failed there, or because it is to be left.
@@ -345,7 +360,7 @@ impl Coordinator {
         if !holder.active || self.is_pending(case.name) {
             return;
         }
-        let wait = Span::from_ms(after_ms) * (1 << failbacks_regretted(case.held, after_ms).min(16));
+        let wait = Span::from_ms(after_ms) * (1 << failbacks_regretted(case.held, spec).min(16));
         let here = spec.prefer.iter().position(|p| *p == holder.node);
         let better = spec.prefer.iter().take(here.unwrap_or(spec.prefer.len()));
         let target = better.into_iter().find(|node| {
@@ -371,14 +386,17 @@ enum Next {
     Quarantine(Vec<Reason>),
 }
 
-/// Failbacks that were followed by an unplanned move within their own waiting time.
-fn failbacks_regretted(held: &ResourceState, after_ms: u64) -> u32 {
+/// Failbacks that were followed by an unplanned move while they were still fresh: within the
+/// window in which failures count together, or within their waiting time where that is longer.
+fn failbacks_regretted(held: &ResourceState, spec: &ResourceSpec) -> u32 {
+    let Failback::AfterMs(after_ms) = spec.failback else { return 0 };
+    let fresh_ms = after_ms.max(spec.recovery.window_ms);
     let moves: Vec<_> = held.moves.iter().collect();
     moves
         .windows(2)
         .filter(|pair| {
             let back = pair[0].reasons.iter().any(|r| matches!(r, Reason::Failback { .. }));
-            back && !pair[1].planned && pair[1].at.since(pair[0].at) <= after_ms.max(1)
+            back && !pair[1].planned && pair[1].at.since(pair[0].at) <= fresh_ms
         })
         .count() as u32
 }

@@ -20,6 +20,8 @@ pub struct Authority {
     pub term: u64,
     /// When it was elected.
     pub since: Moment,
+    /// How it came to its office.
+    pub(super) succession: Succession,
     /// The newest committed barrier of this term.
     barrier: Option<Moment>,
     /// It gave up its office (final for this term).
@@ -42,22 +44,15 @@ impl Pulse {
         self.authority = Some(Authority {
             term,
             since: now,
+            succession,
             barrier: None,
             renounced: false,
             acknowledged: BTreeMap::new(),
         });
-        let t = self.config.timers;
-        let wait = match succession {
-            Succession::Elected => match self.longer_grace {
-                Some((grace, until)) if now < until => grace,
-                _ => t.grace,
-            },
-            Succession::Transferred => t.lease,
-        };
         let wait = if self.config.plants.has(Plant::SuccessorDoesNotWait) {
             Span::ZERO
         } else {
-            wait.stretched(t.drift_ppm)
+            self.succession_wait(now, succession)
         };
         self.grants.inherit(now, now + wait, known);
     }
@@ -130,6 +125,13 @@ impl Pulse {
             end = Some(end.map_or(by_quorum, |end: Moment| end.min(by_quorum)));
         }
         end
+    }
+
+    /// Whether a voter or learner is bound to this coordinator now.
+    #[must_use]
+    pub fn has_promise_of(&self, now: Moment, replica: ReplicaId) -> bool {
+        let authority = self.authority.as_ref();
+        authority.and_then(|a| a.acknowledged.get(&replica)).is_some_and(|until| *until > now)
     }
 
     /// `R`: what remains of the authority.

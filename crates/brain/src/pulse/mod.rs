@@ -90,9 +90,9 @@ pub struct Pulse {
     raft: RaftView,
     seq: u64,
     sent: [Sent; BEATS_REMEMBERED],
-    /// The longest grace that a predecessor may have granted with, and until when it matters: a
-    /// profile with a shorter one was applied lately.
-    longer_grace: Option<(Span, Moment)>,
+    /// The longest lease and grace that a predecessor may have granted with, and until when they
+    /// matter: a profile with shorter ones was applied lately.
+    longer: Option<(Timers, Moment)>,
     last_beat: Option<Moment>,
     stalled: bool,
     judge_after: Moment,
@@ -114,7 +114,7 @@ impl Pulse {
             raft,
             seq: 0,
             sent: [Sent::default(); BEATS_REMEMBERED],
-            longer_grace: None,
+            longer: None,
             last_beat: None,
             stalled: false,
             judge_after: now,
@@ -150,13 +150,29 @@ impl Pulse {
     /// stay as they are; predecessors' grants are waited for with the longer grace of the two.
     pub fn set_timers(&mut self, now: Moment, timers: Timers) {
         let before = core::mem::replace(&mut self.config.timers, timers);
-        if before.grace > timers.grace {
-            self.longer_grace = Some((before.grace, now + before.lease * 2));
+        let known = self.longer.filter(|(_, until)| now < *until);
+        if known.is_none_or(|(longer, _)| before.lease >= longer.lease)
+            && before.lease > timers.lease
+        {
+            self.longer = Some((before, now + before.lease * 2));
         }
-        if let Some(since) = self.leading_since() {
-            let wait = timers.grace.max(before.grace).stretched(timers.drift_ppm);
-            self.grants.wait_until(since + wait);
+        if let Some(authority) = &self.authority {
+            let wait = self.succession_wait(now, authority.succession);
+            self.grants.wait_until(authority.since + wait);
         }
+    }
+
+    /// How long a predecessor's grants may run on after an election (rule 4), by the longest
+    /// timers that it may have used.
+    fn succession_wait(&self, now: Moment, succession: Succession) -> Span {
+        let wait = |t: &Timers| match succession {
+            Succession::Elected => t.grace,
+            Succession::Transferred => t.lease,
+        };
+        let t = &self.config.timers;
+        let longer = self.longer.filter(|(_, until)| now < *until);
+        let longest = longer.map_or(wait(t), |(longer, _)| wait(t).max(wait(&longer)));
+        longest.stretched(t.drift_ppm)
     }
 
     /// The planted faults (none in production).

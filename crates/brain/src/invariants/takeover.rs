@@ -1,0 +1,33 @@
+//! Rule 5: when instances are taken from a silent node, no lease of it is running.
+
+use alloc::format;
+
+use model::ReplicaId;
+
+use super::{Verdict, hold};
+
+/// A node that lost its instances because its last grant had passed.
+#[derive(Debug, Clone, Copy)]
+pub struct Takeover {
+    /// Which.
+    pub from: ReplicaId,
+    /// When the decision took effect, in true time.
+    pub at: u64,
+    /// When the last lease ends that the node itself knows of, in true time.
+    pub lease_end: Option<u64>,
+}
+
+/// No lease is running there.
+///
+/// # Errors
+/// One is.
+pub fn comes_after_the_lease(takeover: &Takeover) -> Verdict {
+    let running = takeover.lease_end.filter(|end| *end > takeover.at);
+    hold(running.is_none(), "takeover", || {
+        format!(
+            "{} lost its instances while its lease runs for {} ns more",
+            takeover.from,
+            running.unwrap_or_default() - takeover.at
+        )
+    })
+}

@@ -1,0 +1,72 @@
+//! What runs have met: a check that never had anything to check proves nothing.
+
+use std::collections::BTreeMap;
+
+use crate::fault::Fault;
+
+/// Things that have to happen besides the faults.
+pub const EVENTS: &[&str] = &[
+    "election",
+    "takeover",
+    "takeover-by-evidence",
+    "coordinator-change-under-load",
+    "refused-stale-write",
+    "lapse",
+    "absence-honoured",
+    "transfer",
+    "rejoin",
+    "snapshot-installed",
+    "filtered-vote",
+    "profile-change",
+    "spec-change",
+    "switchover",
+    "quarantine",
+    "forced-reboot",
+    "guard-stopped-an-instance",
+    "torn-tail",
+    "learner-promoted",
+    "member-node",
+    "witness-led",
+    "longer-than-the-lease",
+    "duplicated",
+    "reordered",
+    "drift",
+];
+
+/// Counters by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Coverage {
+    /// Notes one occurrence.
+    pub fn hit(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// How often it occurred.
+    #[must_use]
+    pub fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    /// Adds another run's counters.
+    pub fn add(&mut self, other: &Coverage) {
+        for (what, count) in &other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
+    /// All counters that matter, zero included.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let faults = Fault::ALL.iter().map(|fault| fault.name());
+        faults.chain(EVENTS.iter().copied()).map(|what| (what, self.count(what)))
+    }
+
+    /// What never happened.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.all().filter(|(_, count)| *count == 0).map(|(what, _)| what).collect()
+    }
+}

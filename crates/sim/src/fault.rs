@@ -1,0 +1,98 @@
+//! The classes of fault that the nemesis injects.
+
+use crate::plan::Class;
+use crate::rng::Rng;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// One class of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Fault] = &[$(Fault::$name,)*];
+
+            /// Its name in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Fault::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// Datagrams are lost.
+    Loss => "loss",
+    /// Datagrams and messages are late and overtake each other.
+    Delay => "delay",
+    /// A node is cut off from all others on every link.
+    Isolation => "isolation",
+    /// The nodes fall into two halves.
+    Partition => "partition",
+    /// Two nodes don't reach each other, all others reach both.
+    PartialPartition => "partial-partition",
+    /// A node hears others and isn't heard, or the other way round.
+    OneWay => "one-way",
+    /// One link of a node is down, the other is not.
+    LinkDown => "link-down",
+    /// Peer connections of a node break and come back.
+    StreamCut => "stream-cut",
+    /// Peer connections of a node stall while its datagrams pass.
+    StreamStall => "stream-stall",
+    /// Datagrams of a node are lost while its peer connections work.
+    DatagramsLost => "datagrams-lost",
+    /// An agent is killed.
+    AgentCrash => "agent-crash",
+    /// A launcher is killed, with what it runs.
+    LauncherDeath => "launcher-death",
+    /// A guard is killed.
+    GuardDeath => "guard-death",
+    /// A machine loses power.
+    NodeCrash => "node-crash",
+    /// All machines lose power at once.
+    PowerLoss => "power-loss",
+    /// An agent stands still, shortly or longer than its lease.
+    AgentPause => "agent-pause",
+    /// A whole machine stands still while its clock runs on.
+    NodePause => "node-pause",
+    /// An instance exits by itself.
+    InstanceExit => "instance-exit",
+    /// An active instance is told to stop and doesn't.
+    Stuck => "stuck",
+    /// A health check fails.
+    Unhealthy => "unhealthy",
+    /// The wall clock jumps.
+    WallJump => "wall-jump",
+    /// Syncs take long.
+    SlowDisk => "slow-disk",
+    /// A disk operation fails.
+    DiskError => "disk-error",
+    /// A machine comes back with an empty disk.
+    LostDisk => "lost-disk",
+    /// The processor is withheld from an agent.
+    Starved => "starved",
+    /// The coordinator that has just renounced is cut off.
+    TransferCut => "transfer-cut",
+    /// A node that has just asked for a longer lease is cut off.
+    AbsenceCut => "absence-cut",
+}
+
+impl Fault {
+    /// The classes that are on in one run: each with even odds, so that runs differ in kind and
+    /// not only in timing ("swarm testing", Groce et al., 2012).
+    pub(crate) fn draw(rng: &mut Rng, class: Class) -> Vec<Fault> {
+        let gentle = [Fault::WallJump];
+        let all: &[Fault] = if class == Class::Calm { &gentle } else { Fault::ALL };
+        let share = rng.range(150, 700);
+        // A lost disk beside a node that stays bad is one loss too many for three.
+        let lasting = matches!(class, Class::Minority | Class::Flapping);
+        let drawn = all.iter().copied().filter(|_| rng.permille(share));
+        drawn.filter(|fault| !lasting || *fault != Fault::LostDisk).collect()
+    }
+}
