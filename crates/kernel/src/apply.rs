@@ -39,13 +39,14 @@ impl Kernel {
             self.compact();
         }
         self.notice_leader(pulse, now);
-        pulse.set_raft(self.raft_view());
+        self.refresh_pulse(pulse);
     }
 
     fn install(&mut self, pulse: &mut Pulse, now: Now, data: &[u8], out: &mut Vec<Output>) {
         match postcard::from_bytes::<ClusterState>(data) {
             Ok(state) => {
                 self.state = state;
+                self.regroup = true;
                 self.wait_out_absences(pulse, now);
                 self.notice_configuration(pulse, now, out);
                 self.look = true;
@@ -80,6 +81,7 @@ impl Kernel {
             Payload::Membership { .. } => {
                 cluster::skip(&mut self.state, committed.index);
                 self.proposed_voters = None;
+                self.regroup = true;
                 self.coordinator.on_membership();
                 return out.push(Output::Reconfigured);
             }

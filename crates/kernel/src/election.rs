@@ -9,6 +9,10 @@ use model::state::{MemberRole, Renounced};
 
 use crate::{Kernel, Output};
 
+/// Failed attempts to be elected double the wait for the next one so many times: a disk or a
+/// processor that is too slow for the profile gets its coordinator all the same.
+const ATTEMPTS_MAX: u32 = 3;
+
 /// What the filter held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filtered {
@@ -111,7 +115,7 @@ impl Kernel {
     ) {
         let me = self.config.replica;
         let status = self.replica.role();
-        let configurations = self.configurations();
+        let configurations = &self.configurations;
         let votes = configurations.iter().any(|voters| voters.contains(&me));
         if status.leader == Some(me.0) || !votes {
             return;
@@ -132,7 +136,9 @@ impl Kernel {
         // An election must be over before the next one begins, on slow machines too: half the
         // grace is what it may take at most.
         let election = Span(pulse.timers().grace.0 / 2).max(h * 2);
-        self.stand_after = now.moment + election + h * self.turn();
+        let patience = election * (1 << self.attempts.min(ATTEMPTS_MAX));
+        self.attempts += 1;
+        self.stand_after = now.moment + patience + h * self.turn();
         // A refusal means that something durable is still on its way; the next turn tries again.
         if self.replica.campaign().is_err() {
             self.stand_after = now.moment + h;

@@ -17,6 +17,7 @@ impl Kernel {
         let leader = status.leader.map(ReplicaId);
         if leader != self.leader {
             self.leader = leader;
+            self.attempts = if leader.is_some() { 0 } else { self.attempts };
             self.last_report = None;
             self.look = true;
         }
@@ -26,7 +27,8 @@ impl Kernel {
         }
         self.leads = leads;
         self.proposed_voters = None;
-        pulse.set_raft(self.raft_view());
+        self.regroup = true;
+        self.refresh_pulse(pulse);
         let Some(term) = leads else { return self.coordinator.follow() };
         // Whoever stood on a renounce entry was elected while promises were still running.
         let transferred = self
@@ -95,7 +97,10 @@ impl Kernel {
         let change = journal::MembershipChange { steps };
         match self.replica.propose_membership(&change) {
             // Rule 2: authority needs quorums of what is proposed as well, from now on.
-            Ok(_) => self.proposed_voters = Some(voters),
+            Ok(_) => {
+                self.proposed_voters = Some(voters);
+                self.regroup = true;
+            }
             Err(_) => self.coordinator.on_membership(),
         }
     }

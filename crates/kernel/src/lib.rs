@@ -116,6 +116,8 @@ pub struct Kernel {
     last_report: Option<Moment>,
     heard_connected: BTreeSet<ReplicaId>,
     stand_after: Moment,
+    /// Attempts to be elected since a leader was known.
+    attempts: u32,
     proof: Option<Renounced>,
     filtered: Filtered,
     promise_asked: Span,
@@ -123,6 +125,12 @@ pub struct Kernel {
     asked_absence: Option<(u64, Moment, u64)>,
     absences: u64,
     look: bool,
+    /// What the last pass of the member machine rested on; it looks again when that changes, and
+    /// at every tick for what time alone changes.
+    acted_on: Option<(u64, LeaseView)>,
+    /// Voter sets of every configuration in force or proposed, as of the last change.
+    configurations: Vec<BTreeSet<ReplicaId>>,
+    regroup: bool,
     /// The pulse knows the absences of the state that this kernel began with.
     begun: bool,
 }
@@ -149,6 +157,7 @@ impl Kernel {
             last_report: None,
             heard_connected: BTreeSet::new(),
             stand_after: now,
+            attempts: 0,
             proof: None,
             filtered: Filtered::default(),
             promise_asked: Span::ZERO,
@@ -156,6 +165,9 @@ impl Kernel {
             asked_absence: None,
             absences: 0,
             look: true,
+            acted_on: None,
+            configurations: Vec::new(),
+            regroup: true,
             begun: false,
             config,
             replica,
@@ -194,11 +206,17 @@ impl Kernel {
 
     fn take(&mut self, pulse: &mut Pulse, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Tick => self.look = true,
+            Input::Tick => {
+                self.look = true;
+                self.acted_on = None;
+            }
             Input::Peer(from, message) => self.on_peer(pulse, now, from, message, out),
             Input::Written(id) => self.replica.written(id),
             Input::PromiseRecorded(promise) => pulse.promise_recorded(promise),
-            Input::Instance(event) => self.member.on_event(now.moment, &self.state, event),
+            Input::Instance(event) => {
+                self.acted_on = None;
+                self.member.on_event(now.moment, &self.state, event);
+            }
             Input::Operate { number, by, operation } => {
                 self.operate(pulse, now, number, by, operation, out);
             }
@@ -228,6 +246,11 @@ impl Kernel {
             lapses,
             stopping: pulse.timers().stopping,
         };
+        // The end moves with every grant; that there is one is what matters between ticks.
+        let rests_on = LeaseView { end: lease.end.map(|_| Moment::ZERO), ..lease };
+        if self.acted_on.replace((self.state.index, rests_on)) == Some((self.state.index, rests_on)) {
+            return;
+        }
         let actions = self.member.reconcile(now.moment, &self.state, lease);
         out.extend(actions.into_iter().map(Output::Act));
     }
@@ -297,16 +320,20 @@ impl Kernel {
         at.max(now)
     }
 
-    /// What the log says, for the pulse.
-    fn raft_view(&self) -> RaftView {
+    /// Tells the pulse what the log says.
+    fn refresh_pulse(&mut self, pulse: &mut Pulse) {
+        let changed = core::mem::take(&mut self.regroup);
+        if changed {
+            self.configurations = self.configurations();
+        }
         let role = self.replica.role();
-        RaftView {
+        pulse.set_raft(RaftView {
             term: role.term,
             leader: role.leader.map(ReplicaId),
             leader_heard: self.leader_heard,
-            configurations: self.configurations(),
+            configurations: changed.then(|| self.configurations.clone()),
             commit: self.replica.commit_index(),
-        }
+        });
     }
 
     /// Voter sets of every configuration in force or proposed.

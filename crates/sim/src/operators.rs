@@ -67,8 +67,10 @@ impl World {
             return;
         }
         if self.rng.permille(400) {
-            let other = [Profile::Lan, Profile::Cloud, Profile::Wan];
-            spec.profile = *self.rng.pick(&other).unwrap_or(&Profile::Lan);
+            // Only what fits these machines: `check` refuses the others.
+            let fits = |p: &Profile| p.timers().heartbeat >= self.plan.profile.timers().heartbeat;
+            let fitting: Vec<Profile> = Profile::ALL.into_iter().filter(fits).collect();
+            spec.profile = *self.rng.pick(&fitting).unwrap_or(&self.plan.profile);
             self.coverage.hit("profile-change");
         } else if let Some(resource) = spec.resources.get_mut(&resource_name(r)) {
             let ResourceKind::Process(process) = &mut resource.kind;

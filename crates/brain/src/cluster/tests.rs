@@ -1,1 +1,282 @@
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
+use model::report::{Failure, FailureSignature};
+use model::spec::{
+    ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
+};
+use model::state::{FailureKey, Genesis, JoinRequest, MemberRole, TokenRecord};
+use model::{Epoch, NodeName, Profile, ReplicaId, ResourceName};
+
+use super::*;
+
+fn node(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+fn resource() -> ResourceName {
+    ResourceName::new("r").unwrap()
+}
+
+fn epoch(counter: u64) -> Epoch {
+    Epoch { generation: 1, counter }
+}
+
+fn request(name: &str, token: Option<u8>) -> JoinRequest {
+    let token = token.map(|byte| [byte; 32]);
+    JoinRequest { node: node(name), role: MemberRole::Voter, token, datagram_key: [0; 32] }
+}
+
+fn spec() -> ClusterSpec {
+    let resource_spec = ResourceSpec {
+        kind: ResourceKind::Process(ProcessSpec::default()),
+        standby: Standby::Cold,
+        prefer: Vec::new(),
+        nodes: BTreeSet::new(),
+        spread: None,
+        with: None,
+        after: Vec::new(),
+        health: Vec::new(),
+        rto_ms: None,
+        rpo_bytes: None,
+        recovery: RecoverySpec::default(),
+        failback: Failback::Manual,
+    };
+    let nodes = ["a", "b"].into_iter().map(|name| (node(name), NodeSpec::default()));
+    ClusterSpec {
+        name: String::from("test"),
+        profile: Profile::Lan,
+        nodes: nodes.collect(),
+        resources: BTreeMap::from([(resource(), resource_spec)]),
+        ..ClusterSpec::default()
+    }
+}
+
+struct Log {
+    state: ClusterState,
+    at_ms: u64,
+}
+
+impl Log {
+    fn new() -> Log {
+        let mut log = Log { state: ClusterState::default(), at_ms: 0 };
+        let genesis = Genesis {
+            cluster_id: 1,
+            generation: 1,
+            spec: spec(),
+            text: String::new(),
+            authorities: Vec::new(),
+            first: request("a", None),
+        };
+        assert_eq!(log.apply(Command::Genesis(genesis)), Applied::Done);
+        log
+    }
+
+    fn apply(&mut self, command: Command) -> Applied {
+        let entry = Entry {
+            by: ReplicaId(1),
+            now: ClusterMs(self.at_ms),
+            wall_ms: 0,
+            request: None,
+            command,
+            reasons: Vec::new(),
+        };
+        let index = self.state.index + 1;
+        apply(&mut self.state, index, &entry)
+    }
+
+    /// Applies a command that must change nothing but index and clock.
+    fn refuses(&mut self, command: Command) {
+        let before = self.state.clone();
+        assert_eq!(self.apply(command.clone()), Applied::Overtaken, "{command:?}");
+        let index = self.state.index;
+        assert_eq!(self.state, ClusterState { index, ..before }, "{command:?}");
+    }
+
+    fn token(&mut self, byte: u8) {
+        let token = TokenRecord {
+            hash: [byte; 32],
+            role: MemberRole::Voter,
+            node: None,
+            expires: ClusterMs(10_000),
+            used: false,
+        };
+        assert_eq!(self.apply(Command::AddToken { token }), Applied::Done);
+    }
+}
+
+fn assign(replica: u64, previous: u64, new: u64) -> Command {
+    Command::Assign {
+        resource: resource(),
+        node: node("a"),
+        replica: ReplicaId(replica),
+        previous: if previous == 0 { Epoch::default() } else { epoch(previous) },
+        epoch: epoch(new),
+        evidence: None,
+    }
+}
+
+#[test]
+fn an_assignment_that_was_overtaken_changes_nothing() {
+    let mut log = Log::new();
+    assert_eq!(log.apply(assign(1, 0, 1)), Applied::Done);
+    log.refuses(assign(1, 0, 2));
+    log.refuses(assign(9, 1, 2));
+    let gone = Command::Vacate { resource: resource(), epoch: epoch(7), evidence: None };
+    log.refuses(gone);
+    log.refuses(Command::Release { resource: resource(), epoch: epoch(7) });
+    assert_eq!(log.state.resources[&resource()].epoch, epoch(1));
+}
+
+#[test]
+#[cfg(not(feature = "plant"))]
+fn an_epoch_that_is_not_higher_than_every_one_before_changes_nothing() {
+    let mut log = Log::new();
+    assert_eq!(log.apply(assign(1, 0, 5)), Applied::Done);
+    log.refuses(assign(1, 5, 5));
+    log.refuses(assign(1, 5, 4));
+}
+
+#[test]
+fn an_index_is_applied_once() {
+    let mut log = Log::new();
+    let entry = Entry {
+        by: ReplicaId(1),
+        now: ClusterMs(5),
+        wall_ms: 5,
+        request: None,
+        command: Command::Barrier,
+        reasons: Vec::new(),
+    };
+    let before = log.state.clone();
+    assert_eq!(apply(&mut log.state, 1, &entry), Applied::Overtaken);
+    assert_eq!(log.state, before);
+}
+
+#[test]
+fn cluster_time_never_goes_back() {
+    let mut log = Log::new();
+    for (at_ms, expected) in [(100, 100), (50, 100), (101, 101)] {
+        log.at_ms = at_ms;
+        log.apply(Command::Barrier);
+        assert_eq!(log.state.now, ClusterMs(expected));
+    }
+}
+
+#[test]
+fn a_token_is_good_for_one_join_until_it_expires() {
+    let mut log = Log::new();
+    let join = |byte, replica| Command::Join {
+        request: request("b", Some(byte)),
+        replica: ReplicaId(replica),
+    };
+    log.refuses(join(1, 2));
+    log.token(1);
+    log.refuses(join(1, 3));
+    assert_eq!(log.apply(join(1, 2)), Applied::Done);
+    log.refuses(join(1, 3));
+    log.token(2);
+    log.at_ms = 10_000;
+    log.apply(Command::Barrier);
+    log.refuses(join(2, 3));
+}
+
+#[test]
+fn a_rejoin_takes_a_new_incarnation_of_a_known_node_alone() {
+    let mut log = Log::new();
+    let join = |name, replica| Command::Join {
+        request: request(name, None),
+        replica: ReplicaId(replica),
+    };
+    log.refuses(join("b", 2));
+    assert_eq!(log.apply(join("a", 2)), Applied::Done);
+    assert_eq!(log.state.replica_of(&node("a")), Some(ReplicaId(2)));
+    log.refuses(assign(1, 0, 1));
+}
+
+#[test]
+fn a_failure_is_counted_once() {
+    let mut log = Log::new();
+    let failed = Command::Failed {
+        resource: resource(),
+        node: node("a"),
+        key: FailureKey { replica: ReplicaId(1), boot: 1, number: 1 },
+        epoch: None,
+        failure: Failure::NotReady,
+        ban_until: Some(ClusterMs(700)),
+        hold_until: None,
+    };
+    assert_eq!(log.apply(failed.clone()), Applied::Done);
+    log.refuses(failed);
+    let held = &log.state.resources[&resource()];
+    assert_eq!(held.failures.len(), 1);
+    assert_eq!(held.failures[0].failure.signature(), FailureSignature::NotReady);
+    log.at_ms = 700;
+    log.apply(Command::Barrier);
+    assert!(log.state.resources[&resource()].bans.is_empty(), "the ban has passed");
+}
+
+#[test]
+fn windows_end_by_themselves() {
+    let mut log = Log::new();
+    let until = ClusterMs(50);
+    for command in [
+        Command::Maintenance { scope: model::operation::Scope::Cluster, until },
+        Command::Drain { node: node("a"), until },
+    ] {
+        assert_eq!(log.apply(command), Applied::Done);
+    }
+    assert!(log.state.in_maintenance(&resource()));
+    log.at_ms = 50;
+    log.apply(Command::Barrier);
+    assert!(!log.state.in_maintenance(&resource()));
+    assert_eq!(log.state.members[&node("a")].drain_until, None);
+}
+
+#[test]
+fn a_resource_that_is_specified_no_more_stays_until_its_holder_gave_it_up() {
+    let mut log = Log::new();
+    log.apply(assign(1, 0, 1));
+    let spec = ClusterSpec { resources: BTreeMap::new(), ..spec() };
+    let text = String::new();
+    assert_eq!(log.apply(Command::Apply { version: 2, spec, text }), Applied::Done);
+    assert!(log.state.resources.contains_key(&resource()));
+    log.apply(Command::Vacate { resource: resource(), epoch: epoch(1), evidence: None });
+    assert!(log.state.resources.is_empty());
+    // Back again, its epochs go on.
+    log.apply(Command::Apply { version: 3, spec: self::spec(), text: String::new() });
+    assert_eq!(log.state.last_epoch, epoch(1));
+}
+
+#[test]
+fn a_specification_follows_the_one_it_was_made_for() {
+    let mut log = Log::new();
+    for version in [1, 3] {
+        log.refuses(Command::Apply { version, spec: spec(), text: String::new() });
+    }
+}
+
+#[test]
+fn history_and_moves_have_their_limits() {
+    let mut log = Log::new();
+    for n in 1..=HISTORY_MAX as u64 + 10 {
+        log.apply(assign(1, n - 1, n));
+    }
+    assert_eq!(log.state.history.len(), HISTORY_MAX);
+    let moves = &log.state.resources[&resource()].moves;
+    assert_eq!(moves.len(), model::state::MOVES_MAX);
+    assert_eq!(moves.back().map(|m| m.epoch.counter), Some(HISTORY_MAX as u64 + 10));
+}
+
+#[test]
+fn equal_entries_give_equal_states() {
+    let run = || {
+        let mut log = Log::new();
+        log.apply(assign(1, 0, 1));
+        log.apply(Command::Release { resource: resource(), epoch: epoch(1) });
+        log.state
+    };
+    assert_eq!(vec![run()], vec![run()]);
+}

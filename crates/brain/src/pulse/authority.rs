@@ -116,7 +116,7 @@ impl Pulse {
     pub fn authority_until(&self) -> Option<Moment> {
         let authority = self.authority.as_ref()?;
         let mut end: Option<Moment> = None;
-        for voters in &self.raft.configurations {
+        for voters in self.raft.configurations.iter().flatten() {
             let mut until: Vec<Moment> =
                 voters.iter().filter_map(|v| authority.acknowledged.get(v)).copied().collect();
             until.sort_unstable_by(|a, b| b.cmp(a));

@@ -60,8 +60,8 @@ pub struct RaftView {
     pub leader: Option<ReplicaId>,
     /// When the last message of that leader came over the peer connection.
     pub leader_heard: Moment,
-    /// Voter sets of every configuration in force or proposed.
-    pub configurations: Vec<BTreeSet<ReplicaId>>,
+    /// Voter sets of every configuration in force or proposed; none where they are as before.
+    pub configurations: Option<Vec<BTreeSet<ReplicaId>>>,
     /// Commit index.
     pub commit: u64,
 }
@@ -189,7 +189,9 @@ impl Pulse {
             self.authority = None;
             self.grants.clear();
         }
+        let before = self.raft.configurations.take();
         self.raft = raft;
+        self.raft.configurations = self.raft.configurations.take().or(before);
     }
 
     /// What the consensus library said last.

@@ -87,7 +87,7 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
         if seed >= arguments.seed.saturating_add(arguments.count) {
             return;
         }
-        let began = Instant::now();
+        let began = processor_seconds();
         let request = Request {
             class: arguments.class,
             plant: arguments.plant,
@@ -100,7 +100,7 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
             outcome = run(seed, Request { traced: true, printed: false, ..request });
         }
         let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-        total.busy += began.elapsed().as_secs_f64();
+        total.busy += processor_seconds() - began;
         total.runs += 1;
         total.simulated += outcome.simulated;
         total.steps += outcome.steps;
@@ -113,6 +113,12 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
             total.failed.push(outcome);
         }
     }
+}
+
+/// What this thread has used of a processor: others share the machine.
+fn processor_seconds() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
 fn command(arguments: &Arguments, seed: u64) -> String {
