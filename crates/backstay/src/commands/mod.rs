@@ -150,9 +150,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Restore(args) => return vault::restore(&args),
         Command::Vault(args) => return vault::vault(&args),
         Command::Demo(args) => return vault::demo(args),
-        Command::Example(args) => {
-            backstay::orders::command::run(args).map_err(Failure::new)
-        }
+        Command::Example(args) => backstay::orders::command::run(args).map_err(Failure::new),
         Command::Complete(args) => complete::run(&args),
     };
     match done {
@@ -168,8 +166,7 @@ pub(crate) fn main() -> ExitCode {
 
 /// Daemons log what they do; everything else only what goes wrong. `BACKSTAY_LOG` overrides.
 fn start_logging(command: &Command) {
-    let daemon =
-        matches!(command, Command::Agent(_) | Command::Launcher(_) | Command::Guard(_));
+    let daemon = matches!(command, Command::Agent(_) | Command::Launcher(_) | Command::Guard(_));
     let default = if daemon { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("BACKSTAY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));

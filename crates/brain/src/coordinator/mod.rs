@@ -122,9 +122,10 @@ impl Coordinator {
 
     /// Takes in a node's report. One that is older than what is known is passed over.
     pub fn on_report(&mut self, now: Moment, report: Report) {
-        let older = self.reports.get(&report.replica).is_some_and(|(known, _)| {
-            (known.boot, known.number) >= (report.boot, report.number)
-        });
+        let older = self
+            .reports
+            .get(&report.replica)
+            .is_some_and(|(known, _)| (known.boot, known.number) >= (report.boot, report.number));
         if self.term.is_some() && !older {
             self.reports.insert(report.replica, (report, now));
         }
@@ -250,10 +251,8 @@ impl Coordinator {
         pulse: &Pulse,
         group: &Group,
     ) -> View {
-        let heard: BTreeMap<ReplicaId, bool> = pulse
-            .hearing()
-            .map(|(id, h)| (id, h.suspect(now, pulse.timers().heartbeat)))
-            .collect();
+        let heard: BTreeMap<ReplicaId, bool> =
+            pulse.hearing().map(|(id, h)| (id, h.suspect(now, pulse.timers().heartbeat))).collect();
         let mut view = View::new();
         for (name, member) in &state.members {
             let replica = member.replica;
