@@ -96,7 +96,9 @@ pub enum InstanceEvent {
     LauncherDown,
     /// The guard came or went.
     Guard(Option<u64>),
-    /// It runs and is ready as standby (or was demoted).
+    /// It runs and is ready, in whatever role it was started in.
+    Ready(ResourceName),
+    /// It was demoted and is a standby again.
     Standby(ResourceName),
     /// It is active.
     Active(ResourceName, Epoch),
@@ -122,6 +124,10 @@ pub enum InstanceEvent {
         /// Whether it still runs, unpromoted.
         runs: bool,
     },
+    /// The launcher did nothing, for a reason that may pass (no lease, no guard, busy): ask again.
+    NotNow(ResourceName),
+    /// The launcher refuses this epoch for good.
+    EpochRefused(ResourceName, Epoch),
     /// It was told to stop and can't be stopped.
     Stuck(ResourceName),
     /// Its health changed.
@@ -217,6 +223,14 @@ impl Member {
                 self.guard = None;
             }
             InstanceEvent::Guard(guard) => self.guard = guard,
+            InstanceEvent::Ready(resource) => {
+                let starting = |i: &&mut Instance| {
+                    i.phase == InstancePhase::Starting && i.epoch.is_none()
+                };
+                if let Some(instance) = self.instances.get_mut(&resource).filter(starting) {
+                    instance.phase = InstancePhase::Standby;
+                }
+            }
             InstanceEvent::Standby(resource) => self.on_standby(now, &resource),
             InstanceEvent::Active(resource, epoch) => {
                 if let Some(instance) = self.instances.get_mut(&resource) {
@@ -230,10 +244,17 @@ impl Member {
             }
             InstanceEvent::Burnt(resource, epoch) => {
                 self.burn(now, &resource, epoch, EvidenceGround::Lapsed);
-                self.instances.remove(&resource);
+                if self.instances.get(&resource).is_some_and(|i| i.epoch == Some(epoch)) {
+                    self.instances.remove(&resource);
+                }
             }
             InstanceEvent::Refused { resource, failure, runs } => {
                 self.on_refused(now, &resource, failure, runs);
+            }
+            InstanceEvent::NotNow(resource) => self.on_not_now(now, state, &resource),
+            InstanceEvent::EpochRefused(resource, epoch) => {
+                self.burn(now, &resource, epoch, EvidenceGround::NeverStarted);
+                self.on_not_now(now, state, &resource);
             }
             InstanceEvent::Stuck(resource) => {
                 if let Some(instance) = self.instances.get_mut(&resource) {
@@ -307,6 +328,26 @@ impl Member {
         if !asked {
             self.note_failure(now, resource, instance.epoch, failure, age);
             self.pause(now, state, resource);
+        }
+    }
+
+    /// Nothing was done: what was on its way to be started is not there, what was on its way to
+    /// another role is what it was.
+    fn on_not_now(&mut self, now: Moment, state: &ClusterState, resource: &ResourceName) {
+        let Some(instance) = self.instances.get_mut(resource) else { return };
+        match instance.phase {
+            InstancePhase::Starting => {
+                self.instances.remove(resource);
+                self.pause(now, state, resource);
+            }
+            InstancePhase::Promoting => {
+                instance.phase = InstancePhase::Standby;
+                instance.epoch = None;
+            }
+            InstancePhase::Stopping if instance.epoch.is_some() => {
+                instance.phase = InstancePhase::Active;
+            }
+            _ => {}
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod chain;
 mod disk;
+mod durations;
 mod limits;
 mod membership;
 mod memory_disk;
@@ -26,9 +27,11 @@ mod status;
 mod store;
 mod work;
 mod write;
+mod writer;
 
 pub use chain::Chain;
 pub use disk::{Disk, DiskError, DiskOperation};
+pub use durations::Durations;
 pub use limits::*;
 pub use membership::{Membership, MembershipChange, MembershipError, MembershipStep};
 pub use memory_disk::{Fault, Kept, MemoryDisk, Unsynced};
@@ -49,3 +52,4 @@ pub use snapshot_file::{BadSnapshot, Snapshot};
 pub use status::{PeerProgress, Role, RoleKind};
 pub use work::{Committed, Payload, ReadIndex, Work};
 pub use write::{Fatal, SnapshotWrite, Write, WriteId};
+pub use writer::{SubmitError, Writer, WriterStats};

@@ -95,6 +95,7 @@ impl Replica {
             after_write.append(&mut at_once);
         }
         work.send.append(&mut at_once);
+        // A leader's snapshot is newer than the application's own, which is then dropped.
         let own = self.queued_snapshot.take();
         let snapshot = match installed {
             Some(snapshot) => Some(SnapshotWrite { snapshot, installed: true }),
@@ -124,10 +125,8 @@ impl Replica {
         if ready.snapshot().is_empty() {
             return None;
         }
-        // Checked when it arrived.
-        let snapshot = decode_snapshot(ready.snapshot()).ok()?;
+        let snapshot = decode_snapshot(ready.snapshot()).expect("checked when it arrived");
         self.node.mut_store().install(snapshot.clone());
-        self.queued_snapshot = None;
         self.memberships = [(snapshot.index, snapshot.membership.clone())].into();
         self.entries_since_snapshot = 0;
         self.bytes_since_snapshot = 0;

@@ -106,6 +106,8 @@ struct Scan {
     /// The highest `synced` of any record so far.
     synced: u64,
     chain: Chain,
+    /// The chain before the segment that is being read.
+    chain_before_segment: Chain,
     replay: Replay,
     cut: Option<Cut>,
 }
@@ -141,6 +143,8 @@ pub(crate) fn open<D: Disk>(
         superseded: chosen.bad,
         next_sequence: scan.next_sequence,
         synced: scan.next_sequence - 1,
+        last_content: scan.next_sequence - 1,
+        noted: scan.synced,
         chain: scan.chain,
         hard_state: scan.replay.hard_state,
         buffer: Vec::new(),
@@ -202,6 +206,7 @@ impl Scan {
             next_sequence,
             synced: 0,
             chain: Chain::EMPTY,
+            chain_before_segment: Chain::EMPTY,
             replay: Replay::new(next_sequence == 1),
             cut: None,
         }
@@ -227,6 +232,7 @@ impl Scan {
             // Nothing is left of what came before: the first file says where the chain stood.
             self.chain = header.chain_before;
         }
+        self.chain_before_segment = self.chain;
         self.segments.push_back(Segment { first_sequence: first, bytes: 0, max_index: 0 });
         let mut offset = 0;
         while offset < bytes.len() || offset == 0 {
@@ -240,7 +246,9 @@ impl Scan {
                 Err(bad) => return Err(damaged(&name, offset, Damage::Record(bad))),
             }
         }
-        if let Some(segment) = self.segments.back_mut() {
+        if is_last && self.next_sequence == first + 1 {
+            self.cut_at(offset, offset);
+        } else if let Some(segment) = self.segments.back_mut() {
             segment.bytes = offset as u64;
         }
         Ok(())
@@ -297,15 +305,26 @@ impl Scan {
         if !torn {
             return Err(damaged(name, offset, Damage::Record(bad)));
         }
+        self.cut_at(offset, bytes.len());
+        Ok(())
+    }
+
+    /// Remembers to cut the last segment.
+    fn cut_at(&mut self, offset: usize, file_bytes: usize) {
         let segment = self.segments.back().map_or(0, |segment| segment.first_sequence);
-        let cut_bytes = (bytes.len() - offset) as u64;
-        self.cut = Some(Cut { segment, offset: offset as u64, bytes: cut_bytes });
-        if offset == 0 {
+        let mut offset = offset;
+        if self.next_sequence <= segment + 1 {
+            // The hard state after the header is missing too, which removing older segments
+            // relies on: this segment never began.
+            offset = 0;
+            self.next_sequence = segment;
+            self.chain = self.chain_before_segment;
             self.segments.pop_back();
         } else if let Some(segment) = self.segments.back_mut() {
             segment.bytes = offset as u64;
         }
-        Ok(())
+        let bytes = (file_bytes - offset) as u64;
+        self.cut = Some(Cut { segment, offset: offset as u64, bytes });
     }
 }
 

@@ -78,6 +78,9 @@ pub(crate) struct Marked {
 pub(crate) struct Replay {
     /// The index before the first of `entries`; unknown until something says so.
     floor: Option<u64>,
+    /// Whether entries at or under the floor are impossible. Where older segments are gone, the
+    /// first entry may be a leftover that a later one under it replaces.
+    floor_is_fixed: bool,
     entries: Vec<Entry>,
     pub(crate) hard_state: HardState,
     /// The snapshots that the entries continue from, oldest first.
@@ -89,6 +92,7 @@ impl Replay {
     pub(crate) fn new(from_start: bool) -> Self {
         Self {
             floor: from_start.then_some(0),
+            floor_is_fixed: from_start,
             entries: Vec::new(),
             hard_state: HardState::default(),
             marks: Vec::new(),
@@ -140,7 +144,12 @@ impl Replay {
 
     fn accept_entry(&mut self, entry: Entry) -> Result<(), Inconsistency> {
         let index = entry.index;
-        let floor = *self.floor.get_or_insert(index.saturating_sub(1));
+        let mut floor = *self.floor.get_or_insert(index.saturating_sub(1));
+        if index <= floor && !self.floor_is_fixed {
+            floor = index.saturating_sub(1);
+            self.floor = Some(floor);
+            self.entries.clear();
+        }
         self.marks.retain(|marked| marked.mark.index >= floor);
         let last = self.last();
         if index <= floor {
@@ -184,6 +193,7 @@ impl Replay {
             self.entries.clear();
             self.marks.clear();
             self.floor = Some(index);
+            self.floor_is_fixed = true;
         } else if let Some(floor) = self.floor {
             if index < floor {
                 // Its entries went with an older segment, so a newer snapshot covers it.

@@ -210,9 +210,7 @@ impl Replica {
         let joint = *conf.auto_leave() && !conf.to_conf_state().voters_outgoing.is_empty();
         if self.is_leader() && joint && !self.node.raft.has_pending_conf() {
             // Refused during a transfer; the next tick tries again.
-            if let Err(raft::Error::ProposalDropped) =
-                self.node.propose_conf_change(Vec::new(), ConfChangeV2::default())
-            {}
+            let _ = self.node.propose_conf_change(Vec::new(), ConfChangeV2::default());
         }
     }
 
@@ -232,7 +230,13 @@ impl Replica {
             MessageKind::Heartbeat if message.term >= raft.term && message.commit > last => {
                 return Err(StepError::LostEntries { commit: message.commit, last });
             }
-            MessageKind::AppendReply if !message.reject && message.index > last => {
+            // To the leader of its term; answers to an earlier leader may be of other entries.
+            MessageKind::AppendReply
+                if self.is_leader()
+                    && message.term == raft.term
+                    && !message.reject
+                    && message.index > last =>
+            {
                 return Err(StepError::Beyond { index: message.index, last });
             }
             MessageKind::TimeoutNow if self.may_stand().is_err() => {

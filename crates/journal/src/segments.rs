@@ -76,6 +76,10 @@ pub struct Segments<D> {
     pub(crate) next_sequence: u64,
     /// All records up to this one are durable.
     pub(crate) synced: u64,
+    /// The last record that is more than a note of how far the log is durable.
+    pub(crate) last_content: u64,
+    /// The highest `synced` that any record says.
+    pub(crate) noted: u64,
     pub(crate) chain: Chain,
     /// The last one recorded.
     pub(crate) hard_state: HardState,
@@ -257,7 +261,7 @@ impl<D: Disk> Segments<D> {
             return Ok(());
         }
         // A segment that has a successor is durable to its end: damage in it is never a tear.
-        self.sync_files()?;
+        self.sync_all()?;
         let first_sequence = self.next_sequence;
         self.disk.create(&segment_name(first_sequence))?;
         self.directory_changed = true;
@@ -280,6 +284,10 @@ impl<D: Disk> Segments<D> {
         let position =
             Position { sequence: self.next_sequence, synced: self.synced, chain: self.chain };
         self.chain = record::encode(record, position, &mut self.buffer);
+        self.noted = self.synced;
+        if !matches!(record, Record::Synced) {
+            self.last_content = self.next_sequence;
+        }
         self.next_sequence += 1;
     }
 
@@ -296,6 +304,11 @@ impl<D: Disk> Segments<D> {
     }
 
     fn sync_files(&mut self) -> Result<(), DiskError> {
+        // Nobody waits for a note.
+        if self.last_content > self.synced { self.sync_all() } else { Ok(()) }
+    }
+
+    fn sync_all(&mut self) -> Result<(), DiskError> {
         self.flush()?;
         let Some(segment) = self.segments.back() else {
             return Ok(());
@@ -311,9 +324,9 @@ impl<D: Disk> Segments<D> {
         Ok(())
     }
 
-    /// Whether records are durable that no record says so of.
+    /// Whether everything is durable and no record says so yet.
     fn last_is_unnoted(&self) -> bool {
-        self.synced > 0 && self.synced + 1 == self.next_sequence
+        self.noted < self.last_content && self.last_content <= self.synced
     }
 
     /// The newest mark must be durable before what it replaces goes.

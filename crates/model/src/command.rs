@@ -72,6 +72,13 @@ pub enum Command {
         /// Its incarnation.
         replica: ReplicaId,
     },
+    /// A person or program used a token for a certificate. Precondition: it is unused.
+    UseToken {
+        /// Hash of its secret.
+        token: [u8; 32],
+        /// Under which name.
+        name: NodeName,
+    },
     /// A node is out.
     Forget {
         /// Which.

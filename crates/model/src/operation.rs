@@ -76,6 +76,13 @@ pub enum Operation {
         /// What is kept of the token: not the secret.
         token: TokenRecord,
     },
+    /// A person or program uses a token for a certificate.
+    UseToken {
+        /// Hash of its secret.
+        token: [u8; 32],
+        /// Under which name.
+        name: NodeName,
+    },
     /// A node joins.
     Join(JoinRequest),
     /// A node whose log is lost comes back under a new incarnation, proven by its certificate.

@@ -14,9 +14,7 @@ use crate::time::Span;
 pub const DRIFT_PPM: u64 = 1_000;
 
 /// Named timing for a kind of environment.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// One rack, quiet machines, real-time priority granted.

@@ -26,6 +26,16 @@ pub const RESOURCES_MAX: usize = 4_096;
 pub const HEALTH_MAX: usize = 16;
 /// Most hooks.
 pub const HOOKS_MAX: usize = 32;
+/// Most words of one command, program included.
+pub const COMMAND_WORDS_MAX: usize = 256;
+/// Longest text of any one value (a word of a command, an environment value, a URL), in bytes.
+pub const TEXT_MAX: usize = 4_096;
+/// Most environment variables of one resource.
+pub const ENVIRONMENT_MAX: usize = 256;
+/// Most resources that one resource may start after.
+pub const AFTER_MAX: usize = 64;
+/// Longest time that any key may state: 30 days, in milliseconds.
+pub const TIME_MAX_MS: u64 = 30 * 24 * 3_600_000;
 
 /// The whole specification of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -71,6 +81,14 @@ pub struct Ports {
 impl Default for Ports {
     fn default() -> Self {
         Ports { peer: 7400, heartbeat: 7401, api: 7402 }
+    }
+}
+
+impl NodeSpec {
+    /// The ports this node uses.
+    #[must_use]
+    pub fn ports_or(&self, cluster: Ports) -> Ports {
+        self.ports.unwrap_or(cluster)
     }
 }
 
@@ -168,6 +186,15 @@ pub struct ResourceSpec {
     pub failback: Failback,
 }
 
+impl ResourceSpec {
+    /// Whether the placement rules let this resource run on that node. Health, bans and
+    /// maintenance are not looked at: this is what the specification alone says.
+    #[must_use]
+    pub fn allows(&self, name: &NodeName, node: &NodeSpec) -> bool {
+        !node.witness && (self.nodes.is_empty() || self.nodes.contains(name))
+    }
+}
+
 /// Kinds of resource. Later drivers add theirs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResourceKind {
@@ -176,7 +203,7 @@ pub enum ResourceKind {
 }
 
 /// A program and how to run it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
     /// Program and arguments; the first is an absolute path.
     pub command: Vec<String>,
@@ -204,6 +231,26 @@ pub struct ProcessSpec {
     pub promote: Promote,
     /// How long promotion may take, in milliseconds.
     pub promote_ms: u64,
+}
+
+impl Default for ProcessSpec {
+    fn default() -> Self {
+        ProcessSpec {
+            command: Vec::new(),
+            user: None,
+            group: None,
+            environment: BTreeMap::new(),
+            directory: None,
+            limits: LimitsSpec::default(),
+            log: LogSpec::default(),
+            ready: Ready::Started,
+            start_ms: 30_000,
+            stop_signal: String::from("SIGTERM"),
+            stop_ms: 10_000,
+            promote: Promote::Restart,
+            promote_ms: 5_000,
+        }
+    }
 }
 
 /// Limits of a process; absent means the launcher's own.
@@ -261,9 +308,7 @@ pub enum Promote {
 }
 
 /// Whether copies wait on other nodes.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Standby {
     /// Started when needed.
@@ -286,6 +331,27 @@ pub struct HealthSpec {
     pub failures: u32,
     /// Only active instances are asked (a standby that doesn't listen is fine).
     pub active_only: bool,
+}
+
+impl HealthSpec {
+    /// How often, where nothing is said, in milliseconds.
+    pub const EVERY_MS: u64 = 1_000;
+    /// Failures in a row, where nothing is said.
+    pub const FAILURES: u32 = 3;
+
+    /// How long an answer may take where nothing is said: half of the interval, at most 5 s.
+    #[must_use]
+    pub const fn timeout_ms_for(every_ms: u64) -> u64 {
+        let half = every_ms / 2;
+        if half > 5_000 { 5_000 } else { half }
+    }
+
+    /// The longest that an instance may be ill before the cluster knows, in milliseconds: the
+    /// first check may come a whole interval late, the last one may take its whole timeout.
+    #[must_use]
+    pub const fn detect_ms(&self) -> u64 {
+        self.every_ms.saturating_mul(self.failures as u64).saturating_add(self.timeout_ms)
+    }
 }
 
 /// What a health check asks.
@@ -352,6 +418,11 @@ pub struct HookSpec {
     pub timeout_ms: u64,
 }
 
+impl HookSpec {
+    /// How long a call may take where nothing is said, in milliseconds.
+    pub const TIMEOUT_MS: u64 = 5_000;
+}
+
 /// How a hook is called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookCall {
@@ -373,4 +444,25 @@ pub enum HookEvent {
     RedundancyLost,
     /// The spare is back.
     RedundancyRestored,
+}
+
+impl HookEvent {
+    /// All events.
+    pub const ALL: [HookEvent; 4] = [
+        HookEvent::Failover,
+        HookEvent::Quarantine,
+        HookEvent::RedundancyLost,
+        HookEvent::RedundancyRestored,
+    ];
+
+    /// Its name in `cluster.toml`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            HookEvent::Failover => "failover",
+            HookEvent::Quarantine => "quarantine",
+            HookEvent::RedundancyLost => "redundancy-lost",
+            HookEvent::RedundancyRestored => "redundancy-restored",
+        }
+    }
 }

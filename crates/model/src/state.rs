@@ -116,6 +116,35 @@ pub enum MemberRole {
     Member,
 }
 
+/// What a join token lets its user be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenRole {
+    /// A node that votes and runs resources.
+    Voter,
+    /// A node that votes and runs nothing.
+    Witness,
+    /// A node that runs resources without a vote.
+    Member,
+    /// A person or program that may change the cluster.
+    Operator,
+    /// A person or program that may look.
+    Viewer,
+}
+
+impl TokenRole {
+    /// What a node that joins with it is; none for people and programs.
+    #[must_use]
+    pub const fn member(self) -> Option<MemberRole> {
+        match self {
+            TokenRole::Voter => Some(MemberRole::Voter),
+            TokenRole::Witness => Some(MemberRole::Witness),
+            TokenRole::Member => Some(MemberRole::Member),
+            TokenRole::Operator | TokenRole::Viewer => None,
+        }
+    }
+}
+
 /// A node that joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -153,8 +182,8 @@ pub struct TokenRecord {
     /// BLAKE3 of the secret.
     pub hash: [u8; 32],
     /// The role it permits.
-    pub role: MemberRole,
-    /// The only node it permits, where set.
+    pub role: TokenRole,
+    /// The only name it permits, where set.
     pub node: Option<NodeName>,
     /// End of its life.
     pub expires: ClusterMs,

@@ -1,1 +1,30 @@
 //! Backups, archives, restore, verification, keys.
+//!
+//! A repository is a store of immutable, sealed objects: a chain of signed records, wrapped
+//! keys, packs of chunks, and index segments. `docs/reference/vault-format.md` describes every
+//! byte. The vault works alone, with a repository and a key; it knows nothing of clusters.
+
+pub mod backup;
+pub mod blobs;
+pub mod chain;
+pub mod chunk;
+pub mod cleanup;
+pub mod compare;
+pub mod error;
+pub mod export;
+mod hex;
+pub mod index;
+pub mod keys;
+pub mod pack;
+pub mod proof;
+mod random;
+pub mod repository;
+pub mod restore;
+pub mod retention;
+pub mod seal;
+pub mod source;
+pub mod store;
+pub mod tree;
+pub mod verify;
+
+pub use error::{Result, VaultError};

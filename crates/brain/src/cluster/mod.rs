@@ -54,6 +54,7 @@ fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Option<Option<
         Command::Barrier => Some(None),
         Command::Apply { version, spec, text } => nodes::specify(state, *version, spec, text),
         Command::AddToken { token } => nodes::add_token(state, token),
+        Command::UseToken { token, name } => nodes::use_token(state, token, name),
         Command::Join { request, replica } => nodes::join(state, request, *replica),
         Command::Forget { node } => nodes::forget(state, node),
         Command::Drain { node, until } => nodes::drain(state, node, *until),

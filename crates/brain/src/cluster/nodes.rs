@@ -65,6 +65,16 @@ pub(super) fn add_token(state: &mut ClusterState, token: &TokenRecord) -> Change
     Some(None)
 }
 
+pub(super) fn use_token(state: &mut ClusterState, hash: &[u8; 32], name: &NodeName) -> Change {
+    let token = state.tokens.get_mut(hash)?;
+    let other_name = token.node.as_ref().is_some_and(|bound| bound != name);
+    if token.used || token.role.member().is_some() || other_name {
+        return None;
+    }
+    token.used = true;
+    Some(None)
+}
+
 pub(super) fn join(state: &mut ClusterState, request: &JoinRequest, replica: ReplicaId) -> Change {
     if replica.0 != state.next_replica {
         return None;
@@ -73,7 +83,7 @@ pub(super) fn join(state: &mut ClusterState, request: &JoinRequest, replica: Rep
         Some(hash) => {
             let token = state.tokens.get_mut(hash)?;
             let other_node = token.node.as_ref().is_some_and(|node| *node != request.node);
-            if token.used || token.role != request.role || other_node {
+            if token.used || token.role.member() != Some(request.role) || other_node {
                 return None;
             }
             token.used = true;

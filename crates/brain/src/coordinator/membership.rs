@@ -58,14 +58,16 @@ pub enum MembershipChange {
 impl Coordinator {
     pub(super) fn membership(
         &mut self,
+        now: Moment,
         state: &ClusterState,
+        pulse: &Pulse,
         group: &Group,
         out: &mut Vec<Decision>,
     ) {
         if group.changing || self.pending.contains(&Subject::Membership) {
             return;
         }
-        if let Some(change) = next_change(state, group, self.me) {
+        if let Some(change) = next_change(state, group, self.me, |r| pulse.has_promise_of(now, r)) {
             self.pending.insert(Subject::Membership);
             out.push(Decision::Membership(change));
         }
@@ -138,6 +140,7 @@ fn next_change(
     state: &ClusterState,
     group: &Group,
     me: ReplicaId,
+    promises: impl Fn(ReplicaId) -> bool,
 ) -> Option<MembershipChange> {
     let wanted = state.replicas();
     let known = |r: &ReplicaId| group.voters.contains(r) || group.learners.contains(r);
@@ -154,9 +157,13 @@ fn next_change(
     for member in state.members.values().filter(|m| votes(m)) {
         let learner = group.learners.contains(&member.replica);
         let near = group.progress.get(&member.replica).is_some_and(|p| {
-            p.active && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
+            // The library takes a new learner for active before it has answered at all; one that
+            // never did must not be counted on for a quorum.
+            p.active && p.matched > 0 && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
         });
-        if learner && near {
+        // Authority will rest on its promises (rule 2): they have to be coming in already, or a
+        // healthy coordinator would fall by gaining a voter.
+        if learner && near && promises(member.replica) {
             // A voter that is no member any more (a lost disk's incarnation) goes in the same
             // step, so that the quorum never depends on it in addition.
             let instead_of =

@@ -191,7 +191,7 @@ impl Coordinator {
             return out;
         }
         let view = self.view(now.moment, state, pulse, group);
-        self.membership(state, group, &mut out);
+        self.membership(now.moment, state, pulse, group, &mut out);
         if pulse.may_judge(now.moment) {
             self.record_failures(now, state, &mut out);
             self.place(now, state, pulse, &view, &mut out);

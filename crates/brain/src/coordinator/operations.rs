@@ -127,6 +127,7 @@ impl Coordinator {
                 }
                 Command::AddToken { token }
             }
+            Operation::UseToken { token, name } => use_token(state, token, name)?,
             Operation::Join(request) => join(state, request)?,
             Operation::Rejoin(request) => {
                 let request = JoinRequest { token: None, ..request };
@@ -287,6 +288,21 @@ fn apply(
     Ok(Some(Command::Apply { version: state.spec_version + 1, spec, text }))
 }
 
+fn use_token(state: &ClusterState, hash: [u8; 32], name: NodeName) -> Result<Command, Refusal> {
+    let bad = |why: &str| Refusal::BadToken(String::from(why));
+    let token = state.tokens.get(&hash).ok_or_else(|| bad("it is unknown or has expired"))?;
+    if token.used {
+        return Err(bad("it was used already; each is good for one certificate"));
+    }
+    if token.role.member().is_some() {
+        return Err(bad("it is for a node"));
+    }
+    if token.node.as_ref().is_some_and(|bound| *bound != name) {
+        return Err(bad("it is for another name"));
+    }
+    Ok(Command::UseToken { token: hash, name })
+}
+
 fn join(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal> {
     let bad = |why: &str| Refusal::BadToken(String::from(why));
     let hash = request.token.ok_or_else(|| bad("there is none"))?;
@@ -294,7 +310,7 @@ fn join(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal> 
     if token.used {
         return Err(bad("it was used already; each is good for one join"));
     }
-    if token.role != request.role {
+    if token.role.member() != Some(request.role) {
         return Err(bad("it is for another role"));
     }
     if token.node.as_ref().is_some_and(|node| *node != request.node) {

@@ -127,6 +127,13 @@ impl Pulse {
         end
     }
 
+    /// Whether a voter or learner is bound to this coordinator now.
+    #[must_use]
+    pub fn has_promise_of(&self, now: Moment, replica: ReplicaId) -> bool {
+        let authority = self.authority.as_ref();
+        authority.and_then(|a| a.acknowledged.get(&replica)).is_some_and(|until| *until > now)
+    }
+
     /// `R`: what remains of the authority.
     #[must_use]
     pub fn authority_left(&self, now: Moment) -> Span {

@@ -1,0 +1,78 @@
+//! What can be read of the cluster.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use model::ResourceName;
+
+use super::ask;
+use crate::api::call::{Call, Reply};
+use crate::api::openapi;
+use crate::api::router::{Api, Connected};
+
+/// This description.
+#[utoipa::path(get, path = "/v1/openapi.json", responses(
+    (status = 200, description = "OpenAPI 3.1"),
+    (status = 403, description = "No certificate", body = crate::api::Problem),
+))]
+pub(in crate::api) async fn open_api() -> Response {
+    Reply::Json(openapi::document()).into_response()
+}
+
+/// Nodes, resources, instances, coordinator, as this node sees them.
+#[utoipa::path(get, path = "/v1/status", responses(
+    (status = 200, description = "The state of the cluster"),
+    (status = 403, description = "No certificate", body = crate::api::Problem),
+))]
+pub(in crate::api) async fn status(
+    State(api): State<Arc<Api>>,
+    Extension(connected): Extension<Connected>,
+) -> Response {
+    ask(&api, &connected, Call::Status).await
+}
+
+/// Why a resource is where it is, from the reasons in the log.
+#[utoipa::path(get, path = "/v1/explain/{resource}",
+    params(("resource" = String, Path, description = "The resource")),
+    responses(
+        (status = 200, description = "The reasons"),
+        (status = 403, description = "No certificate", body = crate::api::Problem),
+        (status = 404, description = "No such resource", body = crate::api::Problem),
+    )
+)]
+pub(in crate::api) async fn explain(
+    State(api): State<Arc<Api>>,
+    Extension(connected): Extension<Connected>,
+    Path(resource): Path<String>,
+) -> Response {
+    match ResourceName::new(resource) {
+        Ok(resource) => ask(&api, &connected, Call::Explain(resource)).await,
+        Err(error) => api.malformed(error),
+    }
+}
+
+/// The committed specification.
+#[utoipa::path(get, path = "/v1/spec", responses(
+    (status = 200, description = "The specification and its revision"),
+    (status = 403, description = "No certificate", body = crate::api::Problem),
+))]
+pub(in crate::api) async fn spec(
+    State(api): State<Arc<Api>>,
+    Extension(connected): Extension<Connected>,
+) -> Response {
+    ask(&api, &connected, Call::Spec).await
+}
+
+/// Metrics in the OpenMetrics text format.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "OpenMetrics text"),
+    (status = 403, description = "No certificate", body = crate::api::Problem),
+))]
+pub(in crate::api) async fn metrics(
+    State(api): State<Arc<Api>>,
+    Extension(connected): Extension<Connected>,
+) -> Response {
+    ask(&api, &connected, Call::Metrics).await
+}

@@ -1,0 +1,259 @@
+//! The core thread: owns the kernel, feeds it inputs, carries out what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use brain::coordinator::Now;
+use brain::coordinator::alarm::Change;
+use brain::explain::Explanation;
+use drivers::run_dir::RunDir;
+use kernel::{Input, Kernel, Output, PeerMessage, Status};
+use model::operation::{Operation, Outcome, Refusal};
+use model::state::{ClusterState, Event};
+use model::{Epoch, ReplicaId, ResourceName, Span};
+use tokio::sync::oneshot;
+
+use super::checks::Checks;
+use super::files::DataDir;
+use super::launcher_link::LauncherLink;
+use super::shared::{Shared, lock};
+
+/// Inputs taken in before the outputs are carried out and time is looked at again.
+const BATCH: usize = 64;
+
+/// What reaches the core thread.
+pub enum CoreInput {
+    /// An input of the kernel.
+    Kernel(Input),
+    /// A peer's message, not decoded yet.
+    Peer(ReplicaId, bytes::Bytes),
+    /// An operation, and where its answer goes.
+    Operate(String, Operation, oneshot::Sender<Result<Outcome, Refusal>>),
+    /// A question about the present.
+    Ask(Question),
+    /// The log can't go on.
+    LogFailed(String),
+    /// End.
+    Stop,
+}
+
+/// A question about the present, and where its answer goes.
+pub enum Question {
+    /// The cluster as this node sees it.
+    Status(oneshot::Sender<Status>),
+    /// Why a resource is where it is.
+    Explain(ResourceName, oneshot::Sender<Option<Explanation>>),
+    /// The control state.
+    State(oneshot::Sender<Arc<ClusterState>>),
+}
+
+/// Something for hooks.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// An event of the log, on the coordinator.
+    Event(Event),
+    /// Redundancy was lost or is back.
+    Redundancy(Change),
+}
+
+/// Everything the core thread needs.
+pub struct Core {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The agent's shared state.
+    pub shared: Arc<Shared>,
+    /// Inputs.
+    pub inputs: Receiver<CoreInput>,
+    /// The log's writer.
+    pub writer: journal::Writer<journal::RealDisk>,
+    /// The peer transport.
+    pub peers: super::peers::PeerTable,
+    /// The launcher.
+    pub launcher: LauncherLink,
+    /// Health checks.
+    pub checks: Arc<Checks>,
+    /// The data directory.
+    pub data: DataDir,
+    /// The run directory.
+    pub run: RunDir,
+    /// Where notices for hooks go.
+    pub notices: tokio::sync::mpsc::Sender<Notice>,
+    /// The newest event index, for those who wait for events.
+    pub newest_event: tokio::sync::watch::Sender<u64>,
+    /// The control state for those who only read.
+    pub state: Arc<Mutex<Arc<ClusterState>>>,
+    /// Answers that are waited for.
+    pub waiting: BTreeMap<u64, oneshot::Sender<Result<Outcome, Refusal>>>,
+    /// Numbers operations.
+    pub operations: u64,
+}
+
+/// Why the core thread ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The node can't go on, and why.
+    Halted(String),
+}
+
+impl Core {
+    /// Runs until told to stop or until the node can't go on.
+    pub fn run(mut self) -> Ended {
+        self.reconfigured();
+        let mut out = Vec::new();
+        loop {
+            let wake = {
+                let pulse = lock(&self.shared.pulse);
+                self.kernel.wake_at(&pulse, drivers::sys::now())
+            };
+            let wait = Duration::from_nanos(wake.since(drivers::sys::now()).0);
+            let first = match self.inputs.recv_timeout(wait) {
+                Ok(input) => input,
+                Err(RecvTimeoutError::Timeout) => CoreInput::Kernel(Input::Tick),
+                Err(RecvTimeoutError::Disconnected) => return Ended::Stopped,
+            };
+            let mut next = Some(first);
+            let mut taken = 0;
+            while let Some(input) = next {
+                if let Some(ended) = self.take(input, &mut out) {
+                    return ended;
+                }
+                taken += 1;
+                next = if taken < BATCH { self.inputs.try_recv().ok() } else { None };
+            }
+            if let Some(ended) = self.carry_out(&mut out) {
+                return ended;
+            }
+        }
+    }
+
+    fn take(&mut self, input: CoreInput, out: &mut Vec<Output>) -> Option<Ended> {
+        let input = match input {
+            CoreInput::Kernel(input) => input,
+            CoreInput::Peer(from, bytes) => match PeerMessage::decode(&bytes) {
+                Ok(message) => Input::Peer(from, message),
+                Err(error) => {
+                    tracing::warn!(%from, %error, "a peer's message was dropped");
+                    return None;
+                }
+            },
+            CoreInput::Operate(by, operation, answer) => {
+                self.operations += 1;
+                self.waiting.retain(|_, answer| !answer.is_closed());
+                self.waiting.insert(self.operations, answer);
+                Input::Operate { number: self.operations, by, operation }
+            }
+            CoreInput::Ask(question) => {
+                self.answer(question);
+                return None;
+            }
+            CoreInput::LogFailed(why) => return Some(Ended::Halted(why)),
+            CoreInput::Stop => return Some(Ended::Stopped),
+        };
+        let mut pulse = lock(&self.shared.pulse);
+        self.kernel.handle(&mut pulse, now(), input, out);
+        None
+    }
+
+    fn answer(&mut self, question: Question) {
+        let pulse = lock(&self.shared.pulse);
+        let now = drivers::sys::now();
+        // Whoever asked may have gone away meanwhile; nobody is owed the answer then.
+        let heard = match question {
+            Question::Status(to) => to.send(self.kernel.status(&pulse, now)).is_ok(),
+            Question::Explain(resource, to) => {
+                to.send(self.kernel.explain(&pulse, now, &resource)).is_ok()
+            }
+            Question::State(to) => to.send(Arc::new(self.kernel.state().clone())).is_ok(),
+        };
+        tracing::trace!(heard, "answered");
+    }
+
+    fn carry_out(&mut self, out: &mut Vec<Output>) -> Option<Ended> {
+        let mut reconfigured = false;
+        let mut acted = false;
+        for output in out.drain(..) {
+            match output {
+                Output::Send(to, message) => self.peers.send(to, &message),
+                Output::Write(write) => {
+                    if let Err(error) = self.writer.submit(write) {
+                        return Some(Ended::Halted(error.to_string()));
+                    }
+                }
+                Output::RecordPromise(promise) => {
+                    if let Err(error) = self.data.set_promise(promise) {
+                        return Some(Ended::Halted(error.to_string()));
+                    }
+                    lock(&self.shared.pulse).promise_recorded(promise);
+                }
+                Output::Act(action) => {
+                    acted = true;
+                    self.launcher.act(action, self.kernel.state());
+                }
+                Output::Answer(number, result) => {
+                    if let Some(to) = self.waiting.remove(&number) {
+                        let heard = to.send(result).is_ok();
+                        tracing::trace!(heard, "answered");
+                    }
+                }
+                Output::Happened { event, leading } => {
+                    self.newest_event.send_replace(event.index);
+                    if leading && self.notices.try_send(Notice::Event(event)).is_err() {
+                        tracing::warn!("hooks don't keep up: a notice was dropped");
+                    }
+                }
+                Output::Reconfigured => reconfigured = true,
+                Output::Halt(why) => return Some(Ended::Halted(why)),
+            }
+        }
+        if reconfigured {
+            self.reconfigured();
+        }
+        self.after(acted);
+        None
+    }
+
+    /// What follows every batch: lease files of what is active, health checks, alarms.
+    fn after(&mut self, _acted: bool) {
+        let active: BTreeMap<ResourceName, Epoch> =
+            self.kernel.member().active().map(|(r, e)| (r.clone(), e)).collect();
+        lock(&self.shared.lease).set_active(&self.run, active);
+        self.shared.publish_lease(drivers::sys::now());
+        for change in self.kernel.coordinator().alarms().take_changes() {
+            if self.notices.try_send(Notice::Redundancy(change)).is_err() {
+                tracing::warn!("hooks don't keep up: a notice was dropped");
+            }
+        }
+        self.kernel.set_connected(self.peers.connected());
+    }
+
+    /// Members, specification or authorities changed: tell everyone who keeps a copy.
+    fn reconfigured(&mut self) {
+        let state = self.kernel.state();
+        self.peers.follow(state, &self.shared);
+        self.launcher.specify(state);
+        self.checks.specify(state);
+        *lock(&self.state) = Arc::new(state.clone());
+    }
+}
+
+/// Both clocks, now.
+#[must_use]
+pub fn now() -> Now {
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Now {
+        moment: drivers::sys::now(),
+        wall_ms: wall.map_or(0, |since| since.as_millis() as u64),
+    }
+}
+
+/// How long the agent's end waits for the core thread.
+pub const STOP_WAIT: Span = Span::from_ms(2_000);
+
+/// The replicas that are connected, from the transport's statistics.
+pub(super) fn connected(stats: &BTreeMap<u64, crate::net::PeerStats>) -> BTreeSet<ReplicaId> {
+    stats.iter().filter(|(_, s)| s.connected()).map(|(id, _)| ReplicaId(*id)).collect()
+}

@@ -1,0 +1,141 @@
+//! A node joins a running cluster with a token, and comes back under a new incarnation after its
+//! log was lost.
+
+use std::net::SocketAddr;
+
+use model::{NodeName, Profile, ReplicaId};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::files::{DataDir, FileError, NodeFile};
+use crate::api::{ApiClient, ClientError};
+use crate::identity::{
+    Authority, Credential, DatagramKey, Identity, IdentityError, IdentityFiles, JoinToken, NodeKey,
+    TrustBundle,
+};
+
+/// What a node is told when it joins, beside its certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Its certificate and the authority's, PEM.
+    pub certificate: String,
+    /// Authorities that are believed, PEM.
+    pub authorities: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its incarnation; none for people and programs.
+    pub replica: Option<ReplicaId>,
+    /// The profile in force.
+    pub profile: Profile,
+    /// Where the cluster's API answers.
+    pub endpoints: Vec<SocketAddr>,
+    /// The authority's key, for voters that run resources: they may issue certificates.
+    pub authority_key: Option<String>,
+}
+
+/// Why a node can't join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// There is a node in the directory.
+    #[error("{0} already holds a node; a second one needs a directory of its own")]
+    Exists(std::path::PathBuf),
+    /// The cluster refused, or was not reached.
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    /// Certificates.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Files.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The answer makes no sense.
+    #[error("the cluster's answer can't be understood ({0}); compare versions")]
+    Answer(String),
+}
+
+/// Joins as a node.
+///
+/// # Errors
+/// [`JoinError`].
+pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<Welcome, JoinError> {
+    let files = IdentityFiles::new(data.path());
+    if files.exist() || data.node().is_ok() {
+        return Err(JoinError::Exists(data.path().to_path_buf()));
+    }
+    let key = NodeKey::generate()?;
+    let datagram = DatagramKey::generate();
+    let body = json!({
+        "secret": to_hex(token.secret()),
+        "name": node,
+        "request": key.request()?,
+        "datagram_key": to_hex(&datagram.public().0),
+    });
+    let answer = ApiClient::joining(token)?.post("/v1/join", &body).await?;
+    let welcome: Welcome =
+        serde_json::from_value(answer).map_err(|error| JoinError::Answer(error.to_string()))?;
+    let replica = welcome.replica.ok_or_else(|| JoinError::Answer("no replica id".to_owned()))?;
+    let bundle = TrustBundle::from_pem(&welcome.authorities)?;
+    let credential = Credential::new(bundle.clone(), &welcome.certificate, key)?;
+    if let Some(key) = &welcome.authority_key {
+        let certificate = bundle
+            .authorities()
+            .first()
+            .map(crate::identity::AuthorityCertificate::to_pem)
+            .ok_or_else(|| JoinError::Answer("no authority".to_owned()))?;
+        files.save_authority(&Authority::from_pem(&certificate, key)?)?;
+    }
+    data.set_node(&NodeFile {
+        cluster_id: super::found::hex(token.cluster),
+        cluster: welcome.cluster.clone(),
+        node,
+        replica,
+        log_existed: false,
+        profile: welcome.profile,
+        endpoints: welcome.endpoints.clone(),
+    })?;
+    files.save(&Identity { credential, datagram })?;
+    Ok(welcome)
+}
+
+/// Gets a certificate for a person or program.
+///
+/// # Errors
+/// [`JoinError`].
+pub async fn enrol(token: &JoinToken, name: NodeName) -> Result<Credential, JoinError> {
+    let key = NodeKey::generate()?;
+    let body = json!({
+        "secret": to_hex(token.secret()),
+        "name": name,
+        "request": key.request()?,
+    });
+    let answer = ApiClient::joining(token)?.post("/v1/join", &body).await?;
+    let welcome: Welcome =
+        serde_json::from_value(answer).map_err(|error| JoinError::Answer(error.to_string()))?;
+    let bundle = TrustBundle::from_pem(&welcome.authorities)?;
+    Ok(Credential::new(bundle, &welcome.certificate, key)?)
+}
+
+/// Comes back under a new incarnation: this node's log is gone or can't be trusted.
+///
+/// # Errors
+/// [`JoinError`].
+pub async fn rejoin(
+    data: &DataDir,
+    identity: &Identity,
+    node: &NodeFile,
+) -> Result<NodeFile, JoinError> {
+    let client = ApiClient::new(&identity.credential, &node.endpoints)?;
+    let body = json!({ "datagram_key": to_hex(&identity.datagram.public().0) });
+    let answer = client.post("/v1/rejoin", &body).await?;
+    let replica = answer
+        .get("replica")
+        .and_then(|value| serde_json::from_value::<ReplicaId>(value.clone()).ok())
+        .ok_or_else(|| JoinError::Answer("no replica id".to_owned()))?;
+    let renewed = NodeFile { replica, log_existed: false, ..node.clone() };
+    data.set_node(&renewed)?;
+    Ok(renewed)
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

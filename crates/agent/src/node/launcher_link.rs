@@ -1,0 +1,268 @@
+//! The agent's side of the launcher: keeps a connection, turns its events into inputs of the
+//! kernel and the member machine's actions into requests.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use brain::member::{Action, InstanceEvent, StartRole};
+use drivers::client::LauncherClient;
+use drivers::lease::LeasePage;
+use drivers::protocol::{Asked, Event, Gone, Phase, Refusal, Request, Role, Status, Why};
+use drivers::run_dir::RunDir;
+use kernel::Input;
+use model::report::{Failure, InstancePhase};
+use model::state::ClusterState;
+use model::{Epoch, ResourceName};
+
+use super::checks::Checks;
+use super::shared::{Shared, lock};
+
+/// Pause between attempts to reach the launcher.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The connection to the launcher, kept up by a thread of its own.
+pub struct LauncherLink {
+    client: Arc<Mutex<Option<LauncherClient>>>,
+    specified: Arc<Mutex<Request>>,
+}
+
+impl LauncherLink {
+    /// Starts the thread that keeps the connection.
+    ///
+    /// # Errors
+    /// The thread can't be started.
+    pub fn start(
+        run: RunDir,
+        shared: Arc<Shared>,
+        checks: Arc<Checks>,
+    ) -> std::io::Result<LauncherLink> {
+        let empty = Request::Specify { version: 0, resources: std::collections::BTreeMap::new() };
+        let link = LauncherLink {
+            client: Arc::default(),
+            specified: Arc::new(Mutex::new(empty)),
+        };
+        let (client, specified) = (Arc::clone(&link.client), Arc::clone(&link.specified));
+        std::thread::Builder::new().name("launcher-link".into()).spawn(move || {
+            keep(&run, &shared, &checks, &client, &specified);
+        })?;
+        Ok(link)
+    }
+
+    /// Tells the launcher what the committed specification names.
+    pub fn specify(&self, state: &ClusterState) {
+        let resources = state.spec.resources.clone();
+        let request = Request::Specify { version: state.spec_version, resources };
+        *lock(&self.specified) = request.clone();
+        self.send(&request);
+    }
+
+    /// Has the launcher carry out an action.
+    pub fn act(&self, action: Action, state: &ClusterState) {
+        let epoch = |resource: &ResourceName| {
+            state.resources.get(resource).map_or(Epoch::default(), |held| held.epoch)
+        };
+        let request = match action {
+            Action::Start { resource, role: StartRole::Standby } => {
+                let epoch = epoch(&resource);
+                Request::Start { resource, role: Role::Standby, epoch }
+            }
+            Action::Start { resource, role: StartRole::Active(epoch) } => {
+                Request::Start { resource, role: Role::Active, epoch }
+            }
+            Action::Promote { resource, epoch } => Request::Promote { resource, epoch },
+            Action::Demote { resource, epoch } => Request::Demote { resource, epoch },
+            Action::Stop { resource } => {
+                let epoch = epoch(&resource);
+                let reason = "it is no longer wanted here".to_owned();
+                Request::Stop { resource, epoch, reason }
+            }
+            Action::Kill { resource } => {
+                let epoch = epoch(&resource);
+                let reason = "its epoch has ended or its health checks fail".to_owned();
+                Request::Stop { resource, epoch, reason }
+            }
+        };
+        self.send(&request);
+    }
+
+    /// Sends a request. Where the connection is down, nothing is lost: the list that follows the
+    /// next connection tells the member machine what is, and it asks again.
+    pub fn send(&self, request: &Request) {
+        if let Some(client) = &*lock(&self.client)
+            && let Err(error) = client.send(request)
+        {
+            tracing::warn!(%error, "the launcher can't be asked");
+        }
+    }
+}
+
+fn keep(
+    run: &RunDir,
+    shared: &Arc<Shared>,
+    checks: &Arc<Checks>,
+    slot: &Mutex<Option<LauncherClient>>,
+    specified: &Mutex<Request>,
+) {
+    let mut told = false;
+    loop {
+        let (gone, ended): (Sender<()>, Receiver<()>) = channel();
+        let (events, to) = (Arc::clone(shared), Arc::clone(checks));
+        let guard = Mutex::new(None);
+        let connected = LauncherClient::connect(&run.launcher_socket(), move |event| {
+            if let Event::Disconnected { reason } = &event {
+                tracing::warn!(%reason, "the launcher is gone");
+                events.give(Input::Instance(InstanceEvent::LauncherDown));
+                // The keeper may have ended with the agent.
+                if gone.send(()).is_err() {
+                    tracing::debug!("nobody waits for the launcher any more");
+                }
+                return;
+            }
+            to.on_event(&event);
+            match &event {
+                Event::Hello { guard: alive, .. } | Event::GuardBack { guard: alive } => {
+                    *lock(&guard) = (*alive != 0).then_some(*alive);
+                }
+                Event::GuardLost => *lock(&guard) = None,
+                _ => {}
+            }
+            let alive = *lock(&guard);
+            for input in inputs(event, alive) {
+                events.give(Input::Instance(input));
+            }
+        });
+        let client = match connected {
+            Ok(client) => client,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("{error}");
+                }
+                std::thread::sleep(RETRY);
+                continue;
+            }
+        };
+        told = false;
+        match LeasePage::open(&run.lease_page()) {
+            Ok(page) => lock(&shared.lease).set_page(page),
+            Err(error) => {
+                tracing::warn!("{error}");
+                std::thread::sleep(RETRY);
+                continue;
+            }
+        }
+        shared.publish_lease(drivers::sys::now());
+        let asked = client
+            .send(&lock(specified).clone())
+            .and_then(|()| client.send(&Request::List));
+        if let Err(error) = asked {
+            tracing::warn!("{error}");
+            continue;
+        }
+        *lock(slot) = Some(client);
+        // Ends with the connection; the sender lives in the event function.
+        if ended.recv().is_err() {
+            tracing::debug!("the launcher's events have ended");
+        }
+        *lock(slot) = None;
+    }
+}
+
+/// What an event of the launcher means to the member machine.
+fn inputs(event: Event, guard: Option<u64>) -> Vec<InstanceEvent> {
+    match event {
+        Event::Instances { running, burnt, .. } => {
+            let running = running
+                .into_iter()
+                .map(|view| {
+                    let active = view.role == Role::Active || view.phase == Phase::Promoting;
+                    (view.resource, phase(view.phase), active.then_some(view.epoch))
+                })
+                .collect();
+            let mut events = vec![InstanceEvent::LauncherUp { guard, running }];
+            events.extend(burnt.into_iter().map(|(r, e)| InstanceEvent::Burnt(r, e)));
+            events
+        }
+        Event::Ready { resource, .. } => vec![InstanceEvent::Ready(resource)],
+        Event::Standby { resource, .. } => vec![InstanceEvent::Standby(resource)],
+        Event::Active { resource, epoch } => vec![InstanceEvent::Active(resource, epoch)],
+        Event::Exited(gone) | Event::Stopped(gone) => vec![ended(gone)],
+        Event::StopFailed { resource, .. } | Event::GuardAlarm { resource, .. } => {
+            vec![InstanceEvent::Stuck(resource)]
+        }
+        Event::Burnt { resource, epoch, empty: true, .. } => {
+            vec![InstanceEvent::Burnt(resource, epoch)]
+        }
+        Event::GuardLost => vec![InstanceEvent::Guard(None)],
+        Event::GuardBack { guard } => vec![InstanceEvent::Guard(Some(guard))],
+        Event::Refused { asked, resource: Some(resource), epoch, why } => {
+            refused(asked, resource, epoch, why)
+        }
+        Event::Refused { .. }
+        | Event::Hello { .. }
+        | Event::Specified { .. }
+        | Event::Started { .. }
+        | Event::PromoteFailed { .. }
+        | Event::Burnt { .. }
+        | Event::ProbeResult { .. }
+        | Event::Disconnected { .. } => Vec::new(),
+    }
+}
+
+fn phase(phase: Phase) -> InstancePhase {
+    match phase {
+        Phase::Starting => InstancePhase::Starting,
+        Phase::Standby => InstancePhase::Standby,
+        Phase::Promoting => InstancePhase::Promoting,
+        Phase::Active => InstancePhase::Active,
+        Phase::Demoting | Phase::Stopping => InstancePhase::Stopping,
+        Phase::Unkillable => InstancePhase::Stuck,
+    }
+}
+
+fn ended(gone: Gone) -> InstanceEvent {
+    let age = drivers::sys::now().since(gone.evidence.at);
+    let resource = gone.evidence.resource;
+    let exited = match gone.status {
+        Status::Code(code) => Failure::Exited { status: Some(code), signal: None },
+        Status::Signal(signal) => Failure::Exited { status: None, signal: Some(signal) },
+        Status::Unknown => Failure::Exited { status: None, signal: None },
+    };
+    let (failure, asked) = match gone.why {
+        Why::ItsOwn => (exited, false),
+        Why::StartFailed(why) => (Failure::StartFailed(why), false),
+        Why::NotReady => (Failure::NotReady, false),
+        Why::PromoteFailed(why) => (Failure::PromoteFailed(why), false),
+        Why::DemoteFailed | Why::Asked(_) | Why::LeaseEnd | Why::GuardLost => (exited, true),
+        Why::RoleChange | Why::Shutdown => (exited, true),
+    };
+    InstanceEvent::Gone { resource, failure, asked, age }
+}
+
+fn refused(
+    asked: Asked,
+    resource: ResourceName,
+    epoch: Epoch,
+    why: Refusal,
+) -> Vec<InstanceEvent> {
+    tracing::debug!(?asked, %resource, %epoch, %why, "the launcher refused");
+    let event = match (asked, why) {
+        (Asked::Specify | Asked::Ready | Asked::ExecProbe, _) => return Vec::new(),
+        (_, Refusal::StaleEpoch { .. } | Refusal::BurntEpoch) => {
+            InstanceEvent::EpochRefused(resource, epoch)
+        }
+        (Asked::Stop | Asked::Demote, Refusal::NotRunning) => InstanceEvent::Gone {
+            resource,
+            failure: Failure::Exited { status: None, signal: None },
+            asked: true,
+            age: model::Span::ZERO,
+        },
+        (Asked::Start | Asked::Promote, Refusal::Host(why)) => InstanceEvent::Refused {
+            resource,
+            failure: Failure::StartFailed(why),
+            runs: false,
+        },
+        _ => InstanceEvent::NotNow(resource),
+    };
+    vec![event]
+}

@@ -1,0 +1,31 @@
+//! The agent proper: threads and event loop around the kernel.
+//!
+//! - [`core`]: one thread owns the kernel; everything reaches it as an input.
+//! - [`pulse_thread`]: one OS thread with its own sockets beats and hears, under the pulse's lock.
+//! - [`launcher_link`]: what the launcher says and is asked.
+//! - [`checks`]: health checks of the instances here.
+//! - [`backend`]: answers the API. [`hooks`]: tells the outside.
+//! - [`files`], [`found`], [`start`]: data directory, first start, assembly.
+
+pub mod backend;
+pub mod checks;
+pub mod core;
+pub mod files;
+pub mod found;
+pub mod hooks;
+pub mod join;
+pub mod launcher_link;
+pub mod peers;
+pub mod pulse_thread;
+pub mod renewal;
+pub mod shared;
+pub mod start;
+
+pub use start::{AgentError, AgentOptions, run};
+
+/// API addresses that the node in a data directory knows of, its own first; empty where it knows
+/// none.
+#[must_use]
+pub fn known_endpoints(data: &files::DataDir) -> Vec<std::net::SocketAddr> {
+    data.node().map(|node| node.endpoints).unwrap_or_default()
+}

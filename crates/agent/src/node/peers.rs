@@ -1,0 +1,83 @@
+//! Who the peers are and how to reach them: follows the control state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use kernel::PeerMessage;
+use model::spec::Ports;
+use model::state::ClusterState;
+use model::{NodeName, ReplicaId};
+
+use super::shared::{HeartbeatPeer, HeartbeatPeers, Shared, lock};
+use crate::net::{DialMap, Peer, Peers};
+
+/// The transport, kept in step with the control state.
+pub struct PeerTable {
+    peers: Arc<Peers>,
+    me: ReplicaId,
+    dial: DialMap,
+    members: Arc<Mutex<BTreeMap<NodeName, ReplicaId>>>,
+    version: u64,
+}
+
+impl PeerTable {
+    /// A table over a running transport. `members` is what the transport asks whether a node
+    /// belongs to the cluster.
+    #[must_use]
+    pub fn new(
+        peers: Arc<Peers>,
+        me: ReplicaId,
+        dial: DialMap,
+        members: Arc<Mutex<BTreeMap<NodeName, ReplicaId>>>,
+    ) -> PeerTable {
+        PeerTable { peers, me, dial, members, version: 0 }
+    }
+
+    /// Sends a message; the transport counts what it can't deliver.
+    pub fn send(&self, to: ReplicaId, message: &PeerMessage) {
+        let sent = self.peers.send(to.0, message.encode().into());
+        tracing::trace!(%to, ?sent, "message");
+    }
+
+    /// Replicas with a connection.
+    #[must_use]
+    pub fn connected(&self) -> BTreeSet<ReplicaId> {
+        super::core::connected(&self.peers.stats())
+    }
+
+    /// Takes over members and addresses from the control state.
+    pub fn follow(&mut self, state: &ClusterState, shared: &Shared) {
+        let mut peers = BTreeMap::new();
+        let mut heartbeat = BTreeMap::new();
+        for (name, member) in &state.members {
+            let Some(node) = state.spec.nodes.get(name) else { continue };
+            if member.replica == self.me {
+                continue;
+            }
+            let ports = node.ports.unwrap_or(state.spec.ports);
+            let at = |port: u16| node.links.iter().map(move |ip| SocketAddr::new(*ip, port));
+            let addresses = at(ports.peer).collect();
+            peers.insert(member.replica.0, Peer { name: name.clone(), addresses });
+            let addresses = at(ports.heartbeat)
+                .enumerate()
+                .map(|(link, stated)| self.dial.heartbeat(name, link as u8, stated))
+                .collect();
+            let key = member.datagram_key;
+            let peer = HeartbeatPeer { name: name.clone(), addresses, key };
+            heartbeat.insert(member.replica, peer);
+        }
+        *lock(&self.members) =
+            state.members.iter().map(|(name, m)| (name.clone(), m.replica)).collect();
+        self.peers.set_peers(&peers);
+        self.version += 1;
+        *lock(&shared.heartbeat_peers) =
+            Arc::new(HeartbeatPeers { version: self.version, peers: heartbeat });
+    }
+}
+
+/// The ports of a node.
+#[must_use]
+pub fn ports(state: &model::ClusterSpec, node: &NodeName) -> Ports {
+    state.nodes.get(node).and_then(|n| n.ports).unwrap_or(state.ports)
+}

@@ -1,0 +1,8 @@
+//! Integration tests of the agent: one binary, a file per part.
+
+mod api;
+mod identity;
+mod net_peers;
+mod net_seal;
+mod net_tls;
+mod support;

@@ -1,0 +1,171 @@
+//! The command line: what commands there are, and how their end becomes an exit status.
+//!
+//! Exit statuses are a contract: 0 done; 1 it failed; 2 the words on the command line are wrong;
+//! 3 the configuration has errors; 4 the cluster refused; 5 no node answered; 6 the outcome is
+//! unknown.
+
+mod agent;
+mod apply;
+mod check;
+mod complete;
+mod connect;
+mod diff;
+mod drain;
+mod events;
+mod explain;
+mod failover;
+mod init;
+mod join;
+mod maintenance;
+mod node;
+mod output;
+mod processes;
+mod status;
+mod switchover;
+mod token;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps services up through the loss of any machine, link, disk or process, and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "backstay", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Found a cluster: this machine becomes its first node
+    Init(init::Args),
+    /// Join a running cluster as a further node, or get a certificate as a person
+    Join(join::Args),
+    /// Make a single-use token for a node or a person to join with
+    Token(token::Args),
+    /// Run the agent of this node
+    Agent(agent::Args),
+    /// Run the launcher of this node: parent of all instances
+    Launcher(processes::LauncherArgs),
+    /// Run the guard of this node: stops what the lease no longer covers
+    Guard(processes::GuardArgs),
+    /// Look at a configuration: every error at its line, every risk in words
+    Check(check::Args),
+    /// Show what a configuration would change in the running cluster
+    Diff(diff::Args),
+    /// Commit a configuration, whole or not at all
+    Apply(apply::Args),
+    /// Show the cluster
+    Status(status::Args),
+    /// Show the cluster, again and again
+    Watch(watch::Args),
+    /// Say why a resource is where it is, and why it last moved
+    Explain(explain::Args),
+    /// List what happened
+    Events(events::Args),
+    /// Move a resource, planned: nothing is lost
+    Switchover(switchover::Args),
+    /// Give a resource's present instance up as failed and move it
+    Failover(failover::Args),
+    /// Move everything away from a node and place nothing there, until an end
+    Drain(drain::Args),
+    /// Leave the cluster, a node or a resource alone, until an end
+    Maintenance(maintenance::Args),
+    /// Forget failures, bans and quarantine of a resource
+    Clear(failover::ClearArgs),
+    /// Hand the coordinator's office to another node
+    Transfer(node::TransferArgs),
+    /// Remove a node from the cluster for good
+    Forget(node::ForgetArgs),
+    /// See a service survive: a cluster on this machine, one fault after another
+    Demo(backstay::demo::command::DemoArgs),
+    /// Run one of the programs that ship as examples
+    Example(backstay::orders::command::ExampleArgs),
+    /// Write shell completions or man pages
+    Complete(complete::Args),
+}
+
+/// Why a command failed: an exit status and what to say.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: u8,
+    text: String,
+}
+
+impl Failure {
+    /// It failed.
+    pub(crate) fn new(error: impl ToString) -> Failure {
+        Failure { status: 1, text: error.to_string() }
+    }
+
+    /// It failed in a way that has an exit status of its own.
+    pub(crate) fn with(status: u8, error: impl ToString) -> Failure {
+        Failure { status, text: error.to_string() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::new(error)
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// Parses the command line and runs the command.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli.command);
+    let done = match cli.command {
+        Command::Init(args) => init::run(&args),
+        Command::Join(args) => join::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Launcher(args) => processes::launcher(&args),
+        Command::Guard(args) => processes::guard(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Switchover(args) => switchover::run(&args),
+        Command::Failover(args) => failover::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Maintenance(args) => maintenance::run(&args),
+        Command::Clear(args) => failover::clear(&args),
+        Command::Transfer(args) => node::transfer(&args),
+        Command::Forget(args) => node::forget(&args),
+        Command::Demo(args) => return backstay::demo::command::run(args),
+        Command::Example(args) => {
+            backstay::orders::command::run(args).map_err(Failure::new)
+        }
+        Command::Complete(args) => complete::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                eprintln!("backstay: {}", failure.text);
+            }
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+/// Daemons log what they do; everything else only what goes wrong. `BACKSTAY_LOG` overrides.
+fn start_logging(command: &Command) {
+    let daemon =
+        matches!(command, Command::Agent(_) | Command::Launcher(_) | Command::Guard(_));
+    let default = if daemon { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BACKSTAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

@@ -1,0 +1,152 @@
+//! `backup`: backs up a directory, a file, or a command's output.
+
+use super::opening::{RepositoryArgs, host, protect_memory, workers};
+use super::output::{Output, hex, rate, size, timed, with_progress};
+use super::{CliResult, EXIT_FOUND};
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::source::Source;
+use vault::source::command::CommandSource;
+use vault::source::directory::DirectorySource;
+use vault::{Result, VaultError};
+
+/// Back up a directory, a file, or a command's output.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    #[command(flatten)]
+    pub(crate) opening: RepositoryArgs,
+    /// The directory or file.
+    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    pub(crate) path: Option<PathBuf>,
+    /// A shell command whose standard output is backed up. If it fails, so does the backup.
+    #[arg(long, value_name = "COMMAND", requires = "name")]
+    pub(crate) command: Option<String>,
+    /// The source's name in the repository; the path where none is given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Leave out what fits: a name anywhere, or, with a slash, a path from the top.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// Stay on the file system of the directory.
+    #[arg(long)]
+    pub(crate) one_file_system: bool,
+    /// Read every file, whatever its metadata says.
+    #[arg(long)]
+    pub(crate) reread: bool,
+    /// Run before the backup; a failure fails it.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) before: Option<String>,
+    /// Run after the backup, whatever happened; a failure fails it.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) after: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    backup: u64,
+    source: String,
+    root: String,
+    parent: Option<u64>,
+    files: u64,
+    directories: u64,
+    bytes: u64,
+    files_read: u64,
+    bytes_read: u64,
+    bytes_stored: u64,
+    took_ms: u64,
+    skipped: Vec<(String, String)>,
+    skipped_more: u64,
+    head: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Where nothing could be recorded.
+pub(crate) fn run(args: &BackupArgs, output: Output) -> CliResult {
+    protect_memory();
+    let (source, name) = source(args)?;
+    let mut repository = args.opening.open()?;
+    let counters = Arc::new(Counters::default());
+    let request = BackupRequest {
+        name,
+        host: host(),
+        source: &*source,
+        parent: if args.reread { Parent::None } else { Parent::Newest },
+        workers: workers(),
+        before: args.before.clone(),
+        after: args.after.clone(),
+        counters: Arc::clone(&counters),
+    };
+    let done = || counters.bytes_read.load(Ordering::Relaxed);
+    let work = || timed(|| vault::backup::run(&mut repository, &request));
+    let (outcome, took) = with_progress(0, done, work);
+    let shown = shown(&outcome?, took, repository.chain().head.to_string());
+    let incomplete = !shown.skipped.is_empty();
+    output.show(&shown, text);
+    Ok(if incomplete { ExitCode::from(EXIT_FOUND) } else { ExitCode::SUCCESS })
+}
+
+fn source(args: &BackupArgs) -> Result<(Box<dyn Source>, String)> {
+    if let (Some(command), Some(name)) = (&args.command, &args.name) {
+        return Ok((Box::new(CommandSource::new(command, name)), name.clone()));
+    }
+    let path = args.path.as_ref();
+    let path = path.ok_or_else(|| VaultError::Refused("say what to back up".to_owned()))?;
+    let path = std::path::absolute(path).map_err(VaultError::file("find", path.clone()))?;
+    let name = args.name.clone().unwrap_or_else(|| path.display().to_string());
+    let source = DirectorySource::new(&path, &args.exclude, args.one_file_system)?;
+    Ok((Box::new(source), name))
+}
+
+fn shown(outcome: &BackupOutcome, took: Duration, head: String) -> Shown {
+    let BackupOutcome { seq, backup } = outcome;
+    Shown {
+        backup: *seq,
+        source: backup.source.clone(),
+        root: hex(&backup.subject.root),
+        parent: backup.subject.parent,
+        files: backup.totals.files,
+        directories: backup.totals.directories,
+        bytes: backup.totals.bytes,
+        files_read: backup.statistics.files_read,
+        bytes_read: backup.statistics.bytes_read,
+        bytes_stored: backup.statistics.bytes_stored,
+        took_ms: took.as_millis() as u64,
+        skipped: backup.skipped.iter().map(|s| (s.path.clone(), s.why.clone())).collect(),
+        skipped_more: backup.skipped_more,
+        head,
+    }
+}
+
+fn text(shown: &Shown) -> String {
+    let took = Duration::from_millis(shown.took_ms);
+    let mut text = format!(
+        "Backup {} of {}: {} files, {}\n  read {} files, {} ({}); stored {} in {:.2} s\n  \
+         root {}\n  head {}",
+        shown.backup,
+        shown.source,
+        shown.files,
+        size(shown.bytes),
+        shown.files_read,
+        size(shown.bytes_read),
+        rate(shown.bytes_read, took),
+        size(shown.bytes_stored),
+        took.as_secs_f64(),
+        shown.root,
+        shown.head,
+    );
+    for (path, why) in &shown.skipped {
+        text += &format!("\n  not as it was: {path}: {why}");
+    }
+    if shown.skipped_more > 0 {
+        text += &format!("\n  and {} more", shown.skipped_more);
+    }
+    text
+}

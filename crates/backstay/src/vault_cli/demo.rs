@@ -1,0 +1,326 @@
+//! `demo vault`: a small ledger is backed up while a client writes, a flipped bit is found and
+//! named, and a mistake is undone. No root, under a minute, nothing left behind.
+
+use super::CliResult;
+use super::output::{Output, hex, moment, size, timed};
+use age::x25519::Identity;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::keys::wrap::Holder;
+use vault::repository::{InitRequest, NewRecipient, OpenOptions, Repository};
+use vault::restore::{RestoreCounters, RestoreRequest};
+use vault::source::directory::DirectorySource;
+use vault::store::local::LocalStore;
+use vault::verify::{Depth, VerifyRequest};
+use vault::{Result, VaultError};
+
+/// Accounts of the ledger, a file each.
+const ACCOUNTS: u64 = 200;
+/// Bookings before the first backup.
+const BOOKINGS: u64 = 60_000;
+/// The client pauses so long between bookings.
+const PAUSE: Duration = Duration::from_micros(200);
+
+#[derive(Serialize)]
+struct Row {
+    step: &'static str,
+    result: String,
+    took_ms: u64,
+}
+
+/// Runs the demonstration.
+///
+/// # Errors
+/// Where a step does not do what it shows.
+pub(crate) fn run(output: Output) -> CliResult {
+    super::opening::protect_memory();
+    let folder = Scratch::make()?;
+    let (rows, took) = timed(|| play(&folder.0));
+    let rows = rows?;
+    drop(folder);
+    output.show(&rows, |rows| {
+        let mut table = comfy_table::Table::new();
+        table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["step", "result", "ms"]);
+        for row in rows {
+            table.add_row([row.step.to_owned(), row.result.clone(), row.took_ms.to_string()]);
+        }
+        format!("{table}\n{:.1} s; nothing was left behind", took.as_secs_f64())
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A directory that goes when the demonstration ends, however it ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Scratch> {
+        let name = format!("backstay-demo-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).map_err(VaultError::file("make", path.clone()))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("warning: {} could not be removed: {error}", self.0.display());
+        }
+    }
+}
+
+/// The stage.
+struct Stage {
+    ledger: PathBuf,
+    store: PathBuf,
+    repository: Repository,
+    identity: Identity,
+    rows: Vec<Row>,
+}
+
+fn play(folder: &Path) -> Result<Vec<Row>> {
+    let mut stage = set_up(folder)?;
+    let stop = AtomicBool::new(false);
+    let booked = AtomicU64::new(0);
+    let ledger = stage.ledger.clone();
+    let before_mistake = std::thread::scope(|scope| -> Result<BackupOutcome> {
+        let client = scope.spawn(|| client(&ledger, &stop, &booked));
+        let played = stage.back_up_twice(&booked);
+        stop.store(true, Ordering::Release);
+        client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let _ = played?;
+        // The client has stopped: this backup's root is what the mistake will be undone to.
+        stage.back_up("third backup, at rest")
+    })?;
+    let oracle = stage.oracle()?;
+    stage.make_mistake()?;
+    stage.back_up("fourth backup, with the mistake in it")?;
+    stage.flip_a_bit()?;
+    stage.undo(folder, &before_mistake, &oracle)?;
+    stage.compare(&before_mistake)?;
+    Ok(stage.rows)
+}
+
+fn set_up(folder: &Path) -> Result<Stage> {
+    let (ledger, place) = (folder.join("ledger"), folder.join("repository"));
+    let (filled, took) = timed(|| fill(&ledger));
+    filled?;
+    let identity = Identity::generate();
+    let store = Arc::new(LocalStore::create(&place)?);
+    let recipients = vec![NewRecipient {
+        holder: Holder::Machine,
+        label: "demo".to_owned(),
+        recipient: identity.to_public().to_string(),
+    }];
+    let wait = Duration::from_secs(3600);
+    let request = InitRequest { recipients, deletion_key: None, wait };
+    let repository = Repository::init(store, &request, OpenOptions::default())?;
+    let result = format!("{ACCOUNTS} accounts, {BOOKINGS} bookings");
+    let rows = vec![Row { step: "ledger", result, took_ms: took.as_millis() as u64 }];
+    Ok(Stage { ledger, store: place, repository, identity, rows })
+}
+
+fn account(ledger: &Path, number: u64) -> PathBuf {
+    ledger.join(format!("account-{number:03}.ledger"))
+}
+
+fn fill(ledger: &Path) -> Result<()> {
+    fs::create_dir(ledger).map_err(VaultError::file("make", ledger))?;
+    let mut texts: BTreeMap<u64, String> = BTreeMap::new();
+    for booking in 0..BOOKINGS {
+        let text = texts.entry(booking % ACCOUNTS).or_default();
+        *text += &line(booking);
+    }
+    for (number, text) in texts {
+        let path = account(ledger, number);
+        fs::write(&path, text).map_err(VaultError::file("write", path))?;
+    }
+    Ok(())
+}
+
+fn line(booking: u64) -> String {
+    let amount = booking.wrapping_mul(7919) % 100_000;
+    format!("booking {booking:>9} debit {amount:>6} credit {amount:>6}\n")
+}
+
+/// A client that books until it is told to stop.
+fn client(ledger: &Path, stop: &AtomicBool, booked: &AtomicU64) -> Result<()> {
+    while !stop.load(Ordering::Acquire) {
+        let booking = BOOKINGS + booked.load(Ordering::Relaxed);
+        let path = account(ledger, booking % ACCOUNTS);
+        let append = || {
+            let mut file = fs::OpenOptions::new().append(true).open(&path)?;
+            file.write_all(line(booking).as_bytes())
+        };
+        append().map_err(VaultError::file("book in", path.clone()))?;
+        booked.fetch_add(1, Ordering::Relaxed);
+        std::thread::park_timeout(PAUSE);
+    }
+    Ok(())
+}
+
+impl Stage {
+    fn row(&mut self, step: &'static str, result: String, took: Duration) {
+        self.rows.push(Row { step, result, took_ms: took.as_millis() as u64 });
+    }
+
+    fn back_up_twice(&mut self, booked: &AtomicU64) -> Result<BackupOutcome> {
+        self.back_up("first backup, while a client writes")?;
+        let outcome = self.back_up("second backup, while it writes on")?;
+        let count = booked.load(Ordering::Relaxed);
+        self.row("client", format!("{count} bookings meanwhile"), Duration::ZERO);
+        Ok(outcome)
+    }
+
+    fn back_up(&mut self, step: &'static str) -> Result<BackupOutcome> {
+        let source = DirectorySource::new(&self.ledger, &[], false)?;
+        let request = BackupRequest {
+            name: "ledger".to_owned(),
+            host: "demo".to_owned(),
+            source: &source,
+            parent: Parent::Newest,
+            workers: super::opening::workers(),
+            before: None,
+            after: None,
+            counters: Arc::new(Counters::default()),
+        };
+        let (outcome, took) = timed(|| vault::backup::run(&mut self.repository, &request));
+        let outcome = outcome?;
+        let statistics = outcome.backup.statistics;
+        let result = format!(
+            "backup {}: {} of {}, {} new",
+            outcome.seq,
+            outcome.backup.totals.files,
+            size(outcome.backup.totals.bytes),
+            size(statistics.bytes_stored),
+        );
+        self.row(step, result, took);
+        Ok(outcome)
+    }
+
+    /// What the ledger holds now, hashed without the vault.
+    fn oracle(&self) -> Result<BTreeMap<u64, blake3::Hash>> {
+        hashes(&self.ledger)
+    }
+
+    fn make_mistake(&mut self) -> Result<()> {
+        let time_ms = self.repository.now_ms();
+        for number in (0..ACCOUNTS).step_by(3) {
+            let path = account(&self.ledger, number);
+            fs::write(&path, "").map_err(VaultError::file("write", path))?;
+        }
+        let result = format!("every third account emptied at {}", moment(time_ms));
+        self.row("mistake", result, Duration::ZERO);
+        Ok(())
+    }
+
+    fn verify(&self) -> Result<vault::verify::VerifyReport> {
+        let store = Arc::new(LocalStore::open(&self.store));
+        let repository = Repository::open(store, &self.identity, OpenOptions::default())?;
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let workers = super::opening::workers();
+        vault::verify::run(&repository, &VerifyRequest { depth: Depth::Bytes, workers, bytes_read })
+    }
+
+    fn flip_a_bit(&mut self) -> Result<()> {
+        let packs = self.store.join("packs");
+        let failed = || VaultError::file("read", packs.clone());
+        let mut largest: Option<(u64, PathBuf)> = None;
+        for entry in fs::read_dir(&packs).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            let length = entry.metadata().map_err(failed())?.len();
+            if largest.as_ref().is_none_or(|(most, _)| length > *most) {
+                largest = Some((length, entry.path()));
+            }
+        }
+        let (length, path) =
+            largest.ok_or_else(|| VaultError::NotFound("there is no pack".to_owned()))?;
+        let mut bytes = fs::read(&path).map_err(VaultError::file("read", path.clone()))?;
+        let at = length as usize / 3;
+        let mut flip = || {
+            bytes[at] ^= 0x10;
+            fs::write(&path, &bytes).map_err(VaultError::file("write", path.clone()))
+        };
+        flip()?;
+        let (report, took) = timed(|| self.verify());
+        let found = report?;
+        flip()?;
+        let first = found.findings.first().map(ToString::to_string).unwrap_or_default();
+        if found.is_intact() || found.damaged_backups.is_empty() {
+            return Err(VaultError::Refused("the flipped bit was not found".to_owned()));
+        }
+        self.row("a bit flipped, verify", first, took);
+        let (report, took) = timed(|| self.verify());
+        let report = report?;
+        if !report.is_intact() {
+            return Err(VaultError::Refused("the repository is damaged".to_owned()));
+        }
+        let result = format!("{} chunks, every byte, intact", report.chunks_read);
+        self.row("flipped back, verify", result, took);
+        Ok(())
+    }
+
+    fn undo(
+        &mut self,
+        folder: &Path,
+        wanted: &BackupOutcome,
+        oracle: &BTreeMap<u64, blake3::Hash>,
+    ) -> Result<()> {
+        let blobs = self.repository.blobs()?;
+        let request = RestoreRequest {
+            path: Vec::new(),
+            target: self.ledger.clone(),
+            set_aside: Some(folder.join("replaced")),
+            dry_run: false,
+            owners: false,
+            devices: false,
+            workers: super::opening::workers(),
+            counters: Arc::new(RestoreCounters::default()),
+        };
+        let (report, took) = timed(|| vault::restore::run(&blobs, &wanted.backup, &request));
+        let report = report?;
+        if !report.is_complete() || hashes(&self.ledger)? != *oracle {
+            return Err(VaultError::Refused("the restore is not what was backed up".to_owned()));
+        }
+        let result = format!(
+            "to {}: {} accounts back, {} set aside, equal to the oracle",
+            moment(wanted.backup.subject.ended_ms),
+            report.files_changed,
+            report.set_aside,
+        );
+        self.row("restored to before the mistake", result, took);
+        Ok(())
+    }
+
+    fn compare(&mut self, wanted: &BackupOutcome) -> Result<()> {
+        let source = DirectorySource::new(&self.ledger, &[], false)?;
+        let blobs = self.repository.blobs()?;
+        let compare = || vault::compare::compare(&blobs, &wanted.backup, &source, &self.ledger);
+        let (found, took) = timed(compare);
+        let found = found?;
+        if !found.is_equal() {
+            return Err(VaultError::Refused(format!("{:?} differ", found.differences)));
+        }
+        let result = format!("one Merkle root: {}…", &hex(&found.live)[..16]);
+        self.row("live data equals the backup", result, took);
+        Ok(())
+    }
+}
+
+fn hashes(ledger: &Path) -> Result<BTreeMap<u64, blake3::Hash>> {
+    let hash = |number| {
+        let path = account(ledger, number);
+        let bytes = fs::read(&path).map_err(VaultError::file("read", path))?;
+        Ok((number, blake3::hash(&bytes)))
+    };
+    (0..ACCOUNTS).map(hash).collect()
+}

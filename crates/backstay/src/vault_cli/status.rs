@@ -1,0 +1,210 @@
+//! `vault status`: per source, what there is and what a restore would take.
+
+use super::CliResult;
+use super::opening::RepositoryArgs;
+use super::output::{Output, ago, hex, moment, size};
+use clap::Args;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use vault::chain::State;
+use vault::repository::{Freshness, Repository};
+use vault::store::Area;
+
+/// Per source: newest backup, newest proven one, sizes; keys, marks and runs under way.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) opening: RepositoryArgs,
+    /// As Prometheus metrics.
+    #[arg(long)]
+    pub(crate) metrics: bool,
+}
+
+#[derive(Serialize)]
+struct SourceRow {
+    source: String,
+    backups: u64,
+    newest: u64,
+    newest_ms: i64,
+    newest_bytes: u64,
+    newest_files: u64,
+    incomplete: bool,
+    proven: Option<u64>,
+    proven_ms: Option<i64>,
+    proven_took_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    repository: String,
+    location: String,
+    head: String,
+    freshness: &'static str,
+    append_only: bool,
+    signing_key: String,
+    keys_locked_in_memory: bool,
+    stored_bytes: u64,
+    protected_bytes: u64,
+    sources: Vec<SourceRow>,
+    runs: Vec<(String, String, i64)>,
+    marks: u64,
+    forgotten: u64,
+    keys: Vec<(String, String, String)>,
+    now_ms: i64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Where the repository cannot be opened.
+pub(crate) fn run(args: &StatusArgs, output: Output) -> CliResult {
+    let repository = args.opening.open()?;
+    let shown = gather(&repository)?;
+    match args.metrics {
+        true => println!("{}", metrics(&shown)),
+        false => output.show(&shown, text),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn gather(repository: &Repository) -> vault::Result<Shown> {
+    let state = repository.state();
+    let mut stored_bytes = 0;
+    for area in [Area::Packs, Area::Index, Area::Chain, Area::Keys] {
+        let listed = repository.store().list(area, None)?;
+        stored_bytes += listed.iter().map(|l| l.size_bytes).sum::<u64>();
+    }
+    let runs = state.runs.values().map(|r| (r.source.clone(), r.host.clone(), r.time_ms));
+    let keys = state
+        .keys
+        .iter()
+        .map(|k| (k.holder.word().to_owned(), k.label.clone(), k.recipient.clone()));
+    Ok(Shown {
+        repository: repository.id(),
+        location: repository.store().describe(),
+        head: repository.chain().head.to_string(),
+        freshness: match repository.freshness() {
+            Freshness::Contains(_) => "contains the newest head remembered",
+            Freshness::NotProvable => "not provable",
+        },
+        append_only: state.is_append_only(),
+        signing_key: state.verifying_keys.values().last().map_or(String::new(), |k| hex(k)),
+        keys_locked_in_memory: repository.ring().is_locked(),
+        stored_bytes,
+        protected_bytes: state.protected().map(|(_, b)| b.totals.bytes).sum(),
+        sources: sources(state),
+        runs: runs.collect(),
+        marks: state.marks.len() as u64,
+        forgotten: state.forgotten.len() as u64,
+        keys: keys.collect(),
+        now_ms: repository.now_ms(),
+    })
+}
+
+fn sources(state: &State) -> Vec<SourceRow> {
+    let mut rows: BTreeMap<&str, SourceRow> = BTreeMap::new();
+    for (seq, backup) in &state.backups {
+        let proven = state.proven.get(seq);
+        let row = rows.entry(&backup.source).or_insert_with(|| SourceRow {
+            source: backup.source.clone(),
+            backups: 0,
+            newest: 0,
+            newest_ms: 0,
+            newest_bytes: 0,
+            newest_files: 0,
+            incomplete: false,
+            proven: None,
+            proven_ms: None,
+            proven_took_ms: None,
+        });
+        row.backups += 1;
+        row.newest = *seq;
+        row.newest_ms = backup.subject.begun_ms;
+        row.newest_bytes = backup.totals.bytes;
+        row.newest_files = backup.totals.files;
+        row.incomplete = !backup.skipped.is_empty();
+        if let Some((time_ms, took_ms)) = proven {
+            row.proven = Some(*seq);
+            row.proven_ms = Some(*time_ms);
+            row.proven_took_ms = Some(*took_ms);
+        }
+    }
+    rows.into_values().collect()
+}
+
+fn text(s: &Shown) -> String {
+    let mut text = format!(
+        "Repository {} at {}{}\n  head {} ({})\n  signing key {}\n  stored {} for {} of backups",
+        s.repository,
+        s.location,
+        if s.append_only { ", append-only" } else { "" },
+        s.head,
+        s.freshness,
+        s.signing_key,
+        size(s.stored_bytes),
+        size(s.protected_bytes),
+    );
+    if !s.keys_locked_in_memory {
+        text += "\n  keys are NOT locked in memory: this user may not lock memory (ulimit -l)";
+    }
+    for row in &s.sources {
+        text += &format!(
+            "\n{}: newest backup {} {}, {} files, {}; {} backups",
+            row.source,
+            row.newest,
+            ago(s.now_ms, row.newest_ms),
+            row.newest_files,
+            size(row.newest_bytes),
+            row.backups,
+        );
+        text += &match (row.proven, row.proven_ms, row.proven_took_ms) {
+            (Some(seq), Some(at), Some(took)) => format!(
+                "\n  newest proven: {seq}, {}, restored in {:.1} s",
+                moment(at),
+                took as f64 / 1000.0
+            ),
+            _ => "\n  none was ever PROVEN by a restore".to_owned(),
+        };
+        if row.incomplete {
+            text += "\n  the newest is INCOMPLETE: it could not take everything";
+        }
+    }
+    for (source, host, time_ms) in &s.runs {
+        text += &format!("\nrunning: {source} on {host}, last sign {}", ago(s.now_ms, *time_ms));
+    }
+    for (holder, label, recipient) in &s.keys {
+        text += &format!("\nkey: {holder} `{label}` {recipient}");
+    }
+    if s.marks + s.forgotten > 0 {
+        text += &format!("\nwaiting: {} forgotten backups, {} marks", s.forgotten, s.marks);
+    }
+    text
+}
+
+fn metrics(s: &Shown) -> String {
+    let mut lines = vec![
+        "# TYPE backstay_vault_stored_bytes gauge".to_owned(),
+        format!("backstay_vault_stored_bytes {}", s.stored_bytes),
+        "# TYPE backstay_vault_newest_backup_seconds gauge".to_owned(),
+    ];
+    let label = |row: &SourceRow| {
+        let name = row.source.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("{{source=\"{name}\"}}")
+    };
+    for row in &s.sources {
+        let seconds = row.newest_ms as f64 / 1000.0;
+        lines.push(format!("backstay_vault_newest_backup_seconds{} {seconds}", label(row)));
+    }
+    lines.push("# TYPE backstay_vault_newest_backup_bytes gauge".to_owned());
+    for row in &s.sources {
+        let bytes = row.newest_bytes;
+        lines.push(format!("backstay_vault_newest_backup_bytes{} {bytes}", label(row)));
+    }
+    lines.push("# TYPE backstay_vault_newest_proven_seconds gauge".to_owned());
+    for row in &s.sources {
+        let seconds = row.proven_ms.unwrap_or(0) as f64 / 1000.0;
+        lines.push(format!("backstay_vault_newest_proven_seconds{} {seconds}", label(row)));
+    }
+    lines.join("\n")
+}

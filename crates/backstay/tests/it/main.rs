@@ -1,0 +1,5 @@
+//! Tests that start the binary: one program, so that it is linked once.
+
+mod demo_orders;
+mod demo_relay;
+mod demo_rig;

@@ -1,0 +1,216 @@
+//! Builds the tree in the order of the scan, from what the readers deliver in any order.
+
+use super::content::{ContentBuilder, SegmentHashes};
+use super::read::{FileOutcome, ReadFailure, Reader, is_same};
+use super::scan::{Item, Large};
+use super::threads::{Delivery, Part};
+use super::{Harvest, SKIPPED_MAX};
+use crate::chain::Skipped;
+use crate::chunk::{BlobKind, ChunkId};
+use crate::error::{Result, VaultError};
+use crate::source::inode;
+use crate::tree::{DirectoryBuilder, Entry, EntryKind, Metadata, Node, NodeSink, Stamp};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// While waiting, life is shown at least this often.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// The nodes of directories are chunks like all others.
+struct NodeWriter<'r, 'a>(&'r mut Reader<'a>);
+
+impl NodeSink for NodeWriter<'_, '_> {
+    fn take_node(&mut self, node: &Node) -> Result<ChunkId> {
+        let bytes = node.encode();
+        self.0.writer.put(BlobKind::Node, &bytes, &blake3::hash(&bytes))
+    }
+}
+
+/// An open directory.
+struct Frame {
+    name: Vec<u8>,
+    meta: Metadata,
+    stamp: Stamp,
+    builder: DirectoryBuilder,
+}
+
+/// Builds the tree.
+pub(super) struct Assembler<'a, 'r> {
+    reader: Reader<'a>,
+    deliveries: Receiver<Delivery>,
+    early: HashMap<(u64, u64), std::result::Result<Part, ReadFailure>>,
+    stack: Vec<Frame>,
+    top: Option<Entry>,
+    skipped: Vec<Skipped>,
+    skipped_more: u64,
+    show_life: &'r mut dyn FnMut() -> Result<()>,
+}
+
+impl<'a, 'r> Assembler<'a, 'r> {
+    pub(super) fn new(
+        reader: Reader<'a>,
+        deliveries: Receiver<Delivery>,
+        show_life: &'r mut dyn FnMut() -> Result<()>,
+    ) -> Assembler<'a, 'r> {
+        Assembler {
+            reader,
+            deliveries,
+            early: HashMap::new(),
+            stack: Vec::new(),
+            top: None,
+            skipped: Vec::new(),
+            skipped_more: 0,
+            show_life,
+        }
+    }
+
+    /// Takes items until the scan ends.
+    pub(super) fn run(mut self, items: &Receiver<Item>) -> Result<Harvest> {
+        loop {
+            (self.show_life)()?;
+            match items.recv_timeout(WAIT) {
+                Ok(item) => self.item(item)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.reader.writer.flush()?;
+        let top = self.top.take().filter(|_| self.stack.is_empty());
+        let top = top.ok_or_else(super::chunks::stopped)?;
+        Ok(Harvest { top, skipped: self.skipped, skipped_more: self.skipped_more })
+    }
+
+    fn item(&mut self, item: Item) -> Result<()> {
+        match item {
+            Item::Enter { name, meta, stamp } => {
+                let builder = DirectoryBuilder::new();
+                self.stack.push(Frame { name, meta, stamp, builder });
+                Ok(())
+            }
+            Item::Leave => {
+                let frame = self.stack.pop().expect("the scan leaves what it entered");
+                let (node, totals) = frame.builder.finish(&mut NodeWriter(&mut self.reader))?;
+                let kind = EntryKind::Directory { node, totals };
+                let Frame { name, meta, stamp, .. } = frame;
+                self.place(Entry { name, meta, kind, stamp })
+            }
+            Item::Ready(entry) => self.place(*entry),
+            Item::File { slot, name, path } => match self.wait(slot, 0)? {
+                Ok(Part::Whole(outcome)) => self.place_file(name, &path, *outcome),
+                Ok(Part::Segment(..)) => unreachable!("a small file has no segments"),
+                Err(failure) => self.fail_file(&path, failure),
+            },
+            Item::Segments { slot, count, large } => self.segments(slot, count, *large),
+            Item::Skipped { path, why } => {
+                self.skip(&path, why);
+                Ok(())
+            }
+        }
+    }
+
+    /// The result of one part, whenever it arrives.
+    fn wait(&mut self, slot: u64, part: u64) -> Result<std::result::Result<Part, ReadFailure>> {
+        loop {
+            if let Some(result) = self.early.remove(&(slot, part)) {
+                return Ok(result);
+            }
+            match self.deliveries.recv_timeout(WAIT) {
+                Ok(delivery) => {
+                    self.early.insert((delivery.slot, delivery.part), delivery.result);
+                }
+                Err(RecvTimeoutError::Timeout) => (self.show_life)()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(super::chunks::stopped()),
+            }
+        }
+    }
+
+    fn segments(&mut self, slot: u64, count: u64, large: Large) -> Result<()> {
+        let mut content = ContentBuilder::default();
+        let mut hashes = SegmentHashes::default();
+        let mut last = None;
+        let mut failure = None;
+        for part in 0..count {
+            match self.wait(slot, part)? {
+                Ok(Part::Segment(extents, value)) => {
+                    for extent in extents {
+                        content.push(extent, &mut self.reader.writer)?;
+                    }
+                    if let Some(value) = last.replace(value) {
+                        hashes.push(value);
+                    }
+                }
+                Ok(Part::Whole(_)) => unreachable!("a large file is read in segments"),
+                Err(ReadFailure::Run(error)) => return Err(error),
+                Err(ReadFailure::File(error)) => failure = Some(error),
+            }
+        }
+        let (content, size_bytes) = content.finish(&mut self.reader.writer)?;
+        let after = inode::look_open(&large.file);
+        let same = failure.is_none()
+            && size_bytes == large.seen.size_bytes
+            && after.is_ok_and(|after| is_same(&large.seen, &after));
+        if !same {
+            // It changed while several threads read it: read it again in one go.
+            let Large { name, path, file, xattrs, .. } = large;
+            return match self.reader.whole(&file, xattrs) {
+                Ok(outcome) => self.place_file(name, &path, outcome),
+                Err(failure) => self.fail_file(&path, failure),
+            };
+        }
+        let root = hashes.finish(last.expect("a large file has segments"));
+        self.reader.writer.shared.counters.files_read.fetch_add(1, Ordering::Relaxed);
+        let outcome = FileOutcome {
+            meta: large.seen.metadata(large.xattrs),
+            stamp: large.seen.stamp,
+            content,
+            size_bytes,
+            root,
+            unstable: false,
+        };
+        self.place_file(large.name, &large.path, outcome)
+    }
+
+    fn place_file(&mut self, name: Vec<u8>, path: &[u8], outcome: FileOutcome) -> Result<()> {
+        if outcome.unstable {
+            self.skip(path, "it kept changing while it was read; what was read is kept".to_owned());
+        }
+        let FileOutcome { meta, stamp, content, size_bytes, root, .. } = outcome;
+        self.place(Entry { name, meta, kind: EntryKind::File { size_bytes, root, content }, stamp })
+    }
+
+    fn fail_file(&mut self, path: &[u8], failure: ReadFailure) -> Result<()> {
+        match failure {
+            ReadFailure::Run(error) => Err(error),
+            ReadFailure::File(error) if self.stack.is_empty() => {
+                let path = crate::source::directory::path_of(path);
+                Err(VaultError::File { action: "read", path, source: error })
+            }
+            ReadFailure::File(error) => {
+                self.skip(path, format!("it could not be read: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn place(&mut self, entry: Entry) -> Result<()> {
+        self.reader.writer.shared.counters.entries.fetch_add(1, Ordering::Relaxed);
+        match self.stack.last_mut() {
+            Some(frame) => frame.builder.push(entry, &mut NodeWriter(&mut self.reader)),
+            None => {
+                self.top = Some(entry);
+                Ok(())
+            }
+        }
+    }
+
+    fn skip(&mut self, path: &[u8], why: String) {
+        if self.skipped.len() < SKIPPED_MAX {
+            let path = String::from_utf8_lossy(path).into_owned();
+            self.skipped.push(Skipped { path, why });
+        } else {
+            self.skipped_more += 1;
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Makes a backup: scan, read, cut, seal, store, and one record that makes it count.
+//!
+//! One thread scans, some read and seal, some store, and the caller's thread builds the tree in
+//! the order of the scan. Channels between them are bounded, and so is everything they hold.
+
+mod assemble;
+mod chunks;
+mod content;
+mod hooks;
+mod read;
+mod scan;
+mod threads;
+
+pub use chunks::Counters;
+
+use crate::chain::{Backup, Body, Run, RunId, Skipped, Statistics, Subject};
+use crate::error::{Result, VaultError};
+use crate::index::{IndexSet, SEGMENT_ENTRIES_MAX, SEGMENTS_BEFORE_MERGE, consolidate};
+use crate::repository::Repository;
+use crate::source::Source;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Threads that read and seal, at most.
+pub const WORKERS_MAX: usize = 16;
+/// Skipped files that a record lists; more are counted.
+pub const SKIPPED_MAX: usize = 1000;
+/// A run that lost its right to record starts again so often.
+const ATTEMPTS_MAX: u32 = 3;
+/// The longest source or host name.
+pub const SOURCE_NAME_BYTES_MAX: usize = 255;
+/// Time stamps nearer than this to the parent's beginning may hide a later change.
+const STAMP_MARGIN_S: i64 = 2;
+
+/// With which backup the source is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// The newest of the same source.
+    Newest,
+    /// This one.
+    Record(u64),
+    /// With none: every file is read.
+    None,
+}
+
+/// What to back up, and how.
+pub struct BackupRequest<'a> {
+    /// The source's name in the repository.
+    pub name: String,
+    /// This machine.
+    pub host: String,
+    /// What is read.
+    pub source: &'a dyn Source,
+    /// With what it is compared.
+    pub parent: Parent,
+    /// Threads that read and seal.
+    pub workers: usize,
+    /// Run before; a failure fails the backup.
+    pub before: Option<String>,
+    /// Run after, whatever happened; a failure fails the backup.
+    pub after: Option<String>,
+    /// Where progress is counted.
+    pub counters: Arc<Counters>,
+}
+
+/// A backup that is recorded.
+#[derive(Clone, Debug)]
+pub struct BackupOutcome {
+    /// Its record.
+    pub seq: u64,
+    /// What was recorded.
+    pub backup: Backup,
+}
+
+/// What a run found, before it is recorded.
+struct Harvest {
+    top: crate::tree::Entry,
+    skipped: Vec<Skipped>,
+    skipped_more: u64,
+}
+
+/// Backs up the source and records it.
+///
+/// # Errors
+/// Where the source or the store fails as a whole, or a hook does. Nothing is recorded then.
+pub fn run(repository: &mut Repository, request: &BackupRequest<'_>) -> Result<BackupOutcome> {
+    for name in [&request.name, &request.host] {
+        if name.is_empty() || name.len() > SOURCE_NAME_BYTES_MAX {
+            let what = "the length of a source's or host's name".to_owned();
+            return Err(VaultError::Limit { what, limit: SOURCE_NAME_BYTES_MAX as u64 });
+        }
+    }
+    let mut attempt = 1;
+    loop {
+        match attempt_once(repository, request) {
+            Err(VaultError::Fenced) if attempt < ATTEMPTS_MAX => attempt += 1,
+            other => return other,
+        }
+    }
+}
+
+fn attempt_once(repository: &mut Repository, request: &BackupRequest<'_>) -> Result<BackupOutcome> {
+    let run = RunId(crate::random::bytes());
+    let (source, host) = (request.name.clone(), request.host.clone());
+    // Before anything is read of the repository: a clean-up whose mark follows waits for us,
+    // and the marks before are known to us.
+    let begun = repository.append(Body::Begin { run, source, host }, None, |_| Ok(()))?;
+    let result = hooks::around(request, || harvest_and_record(repository, request, run, begun));
+    if result.is_err() && !matches!(result, Err(VaultError::Fenced)) {
+        // The run's end lets clean-ups go on sooner. Where even that fails, it is fenced later,
+        // and the first failure is what the operator has to hear.
+        let _ = repository.append(Body::Abandon { run }, None, |_| Ok(()));
+    }
+    result
+}
+
+fn harvest_and_record(
+    repository: &mut Repository,
+    request: &BackupRequest<'_>,
+    run: RunId,
+    begun: u64,
+) -> Result<BackupOutcome> {
+    let begun_ms = repository.now_ms();
+    let parent = choose_parent(repository, request)?;
+    let parent_seq = parent.as_ref().map(|(seq, _)| *seq);
+    let harvest = threads::harvest(repository, request, run, parent)?;
+    let ended_ms = repository.now_ms();
+    let counters = &request.counters;
+    let backup = Backup {
+        run,
+        source: request.name.clone(),
+        host: request.host.clone(),
+        origin: request.source.origin(),
+        kind: request.source.kind(),
+        subject: Subject {
+            root: crate::tree::entry_hash(&crate::tree::canonical(&harvest.top)),
+            position: request.source.position(),
+            begun_ms,
+            ended_ms,
+            parent: parent_seq,
+        },
+        totals: match &harvest.top.kind {
+            crate::tree::EntryKind::Directory { totals, .. } => *totals,
+            _ => {
+                let mut totals = crate::tree::Totals::default();
+                totals.add(&harvest.top);
+                totals
+            }
+        },
+        top: harvest.top,
+        statistics: Statistics {
+            took_ms: (ended_ms - begun_ms).max(0) as u64,
+            ..counters.statistics()
+        },
+        skipped: harvest.skipped,
+        skipped_more: harvest.skipped_more,
+    };
+    if request.source.expected_root().is_some_and(|root| root != backup.subject.root) {
+        return Err(VaultError::Damaged {
+            object: format!("the copy of `{}`", request.name),
+            what: "it has another root than the original, and was not recorded".to_owned(),
+        });
+    }
+    // A lost record may have been the fence of this run, or a mark.
+    repository.chain().require_whole(begun, "it may have ended this run")?;
+    let body = Body::Backup(Box::new(backup.clone()));
+    let seq = repository.append(body, None, |state| still_running(&state.runs, &run))?;
+    merge_small_segments(repository)?;
+    Ok(BackupOutcome { seq, backup })
+}
+
+fn still_running(runs: &std::collections::BTreeMap<RunId, Run>, run: &RunId) -> Result<()> {
+    if runs.contains_key(run) { Ok(()) } else { Err(VaultError::Fenced) }
+}
+
+fn choose_parent(
+    repository: &Repository,
+    request: &BackupRequest<'_>,
+) -> Result<Option<(u64, Backup)>> {
+    let state = repository.state();
+    match request.parent {
+        Parent::None => Ok(None),
+        Parent::Newest => Ok(state.newest(Some(&request.name)).map(|(seq, b)| (seq, b.clone()))),
+        Parent::Record(seq) => match state.backups.get(&seq) {
+            Some(backup) => Ok(Some((seq, backup.clone()))),
+            None => Err(VaultError::NotFound(format!("there is no backup {seq}"))),
+        },
+    }
+}
+
+/// Keeps look-ups quick. The backup is recorded by now: an error here is only said.
+fn merge_small_segments(repository: &Repository) -> Result<()> {
+    let is_small = |s: &crate::index::Segment| s.entries() < SEGMENT_ENTRIES_MAX as u64 / 2;
+    let store = &**repository.store();
+    let listed = store.list(crate::store::Area::Index, None)?;
+    if listed.len() <= SEGMENTS_BEFORE_MERGE {
+        return Ok(());
+    }
+    let index = IndexSet::load(store, repository.ring())?;
+    if index.segments().iter().filter(|s| is_small(s)).count() > SEGMENTS_BEFORE_MERGE {
+        consolidate(store, repository.ring(), &index, &BTreeSet::new(), is_small)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The scanning thread: turns a source's events into items for the tree, in order, and into
+//! work for the readers.
+
+use super::chunks::stopped;
+use super::read::{Reader, SEGMENT_BYTES};
+use crate::error::Result;
+use crate::source::inode::{self, Seen};
+use crate::source::{FileToRead, FinishedRead, ScanEvent, ScanSink};
+use crate::tree::{Entry, Metadata, Stamp};
+use crossbeam_channel::{Sender, TrySendError};
+use std::fs::File;
+use std::sync::Arc;
+
+/// Items between the scan and the tree.
+pub(super) const ITEMS_MAX: usize = 4096;
+/// Small files handed to a reader together.
+const BATCH_FILES_MAX: usize = 64;
+const BATCH_BYTES_MAX: u64 = 1 << 20;
+
+/// What the tree is built from, in order.
+pub(super) enum Item {
+    Enter {
+        name: Vec<u8>,
+        meta: Metadata,
+        stamp: Stamp,
+    },
+    Leave,
+    Ready(Box<Entry>),
+    /// A file that someone reads; its results carry this number.
+    File {
+        slot: u64,
+        name: Vec<u8>,
+        path: Vec<u8>,
+    },
+    /// A file read in so many segments.
+    Segments {
+        slot: u64,
+        count: u64,
+        large: Box<Large>,
+    },
+    Skipped {
+        path: Vec<u8>,
+        why: String,
+    },
+}
+
+/// A large file.
+pub(super) struct Large {
+    pub(super) name: Vec<u8>,
+    pub(super) path: Vec<u8>,
+    pub(super) file: Arc<File>,
+    pub(super) seen: Seen,
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Work for a reader.
+pub(super) enum Task {
+    Files(Vec<(u64, FileToRead)>),
+    Segment { slot: u64, part: u64, file: Arc<File>, seen: Seen },
+    Stream { slot: u64, stream: Box<dyn FinishedRead>, meta: Metadata },
+}
+
+/// Sends items and tasks. An item is sent before its task, so that whoever builds the tree
+/// always waits for work that is under way.
+pub(super) struct Dispatcher {
+    pub(super) items: Sender<Item>,
+    pub(super) tasks: Sender<Task>,
+    batch: Vec<(u64, FileToRead)>,
+    batch_bytes: u64,
+    slot: u64,
+}
+
+impl Dispatcher {
+    pub(super) fn new(items: Sender<Item>, tasks: Sender<Task>) -> Dispatcher {
+        Dispatcher { items, tasks, batch: Vec::new(), batch_bytes: 0, slot: 0 }
+    }
+
+    fn item(&mut self, item: Item) -> Result<()> {
+        match self.items.try_send(item) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(item)) => {
+                // The tree may be waiting for a file of the batch.
+                self.flush()?;
+                self.items.send(item).map_err(|_| stopped())
+            }
+            Err(TrySendError::Disconnected(_)) => Err(stopped()),
+        }
+    }
+
+    /// Hands out the files gathered.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        self.tasks.send(Task::Files(batch)).map_err(|_| stopped())
+    }
+
+    fn next_slot(&mut self) -> u64 {
+        self.slot += 1;
+        self.slot
+    }
+
+    fn file(&mut self, file: FileToRead) -> Result<()> {
+        if file.seen.size_bytes > SEGMENT_BYTES {
+            return self.large(file);
+        }
+        let slot = self.next_slot();
+        let (name, path) = (file.name.clone(), file.path.clone());
+        self.item(Item::File { slot, name, path })?;
+        self.batch_bytes += file.seen.size_bytes;
+        self.batch.push((slot, file));
+        let full = self.batch.len() >= BATCH_FILES_MAX || self.batch_bytes >= BATCH_BYTES_MAX;
+        if full { self.flush() } else { Ok(()) }
+    }
+
+    fn large(&mut self, file: FileToRead) -> Result<()> {
+        let opened = Reader::open(&file)
+            .and_then(|(open, xattrs)| inode::look_open(&open).map(|seen| (open, xattrs, seen)));
+        let (open, xattrs, seen) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                return self.item(Item::Skipped { path: file.path, why: error.to_string() });
+            }
+        };
+        let slot = self.next_slot();
+        // One that shrank meanwhile still has a first and a last segment: its change is noticed.
+        let count = seen.size_bytes.div_ceil(SEGMENT_BYTES);
+        if count < 2 {
+            let (name, path) = (file.name.clone(), file.path.clone());
+            self.item(Item::File { slot, name, path })?;
+            self.batch.push((slot, file));
+            return self.flush();
+        }
+        self.flush()?;
+        let FileToRead { name, path, .. } = file;
+        let large = Box::new(Large { name, path, file: Arc::clone(&open), seen, xattrs });
+        self.item(Item::Segments { slot, count, large })?;
+        for part in 0..count {
+            let task = Task::Segment { slot, part, file: Arc::clone(&open), seen };
+            self.tasks.send(task).map_err(|_| stopped())?;
+        }
+        Ok(())
+    }
+}
+
+impl ScanSink for Dispatcher {
+    fn event(&mut self, event: ScanEvent) -> Result<()> {
+        match event {
+            ScanEvent::Enter { name, meta, stamp } => self.item(Item::Enter { name, meta, stamp }),
+            ScanEvent::Leave => self.item(Item::Leave),
+            ScanEvent::Ready(entry) => self.item(Item::Ready(entry)),
+            ScanEvent::Read(file) => self.file(file),
+            ScanEvent::Skipped { path, why } => self.item(Item::Skipped { path, why }),
+            ScanEvent::Stream { name, meta, stream } => {
+                let slot = self.next_slot();
+                self.item(Item::File { slot, path: name.clone(), name })?;
+                self.tasks.send(Task::Stream { slot, stream, meta }).map_err(|_| stopped())
+            }
+        }
+    }
+}

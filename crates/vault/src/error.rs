@@ -1,0 +1,207 @@
+//! What can go wrong in a repository, said to whoever must act.
+
+use crate::store::{ObjectName, StoreError, selftest::SelfTestError};
+use std::io;
+use std::path::PathBuf;
+
+/// The result of the vault's functions.
+pub type Result<T> = std::result::Result<T, VaultError>;
+
+/// Why the vault could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The store failed.
+    #[error("the repository's store failed")]
+    Store(#[from] StoreError),
+    /// The store is not safe for a repository.
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestError),
+    /// An object is not what was written.
+    #[error(
+        "{object} is damaged: {what}. What depends on it cannot be restored from this \
+         repository. Run `backstay vault verify` to see which backups are affected"
+    )]
+    Damaged {
+        /// Which object.
+        object: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The object was sealed under a key that this key ring does not hold.
+    #[error(
+        "{object} was written under key epoch {epoch}, and this key knows epochs up to {known}: \
+         it is an old key, or it was revoked. Use a current key of this repository"
+    )]
+    NewerKey {
+        /// Which object.
+        object: String,
+        /// Its epoch.
+        epoch: u32,
+        /// The newest one known.
+        known: u32,
+    },
+    /// The key opens nothing here.
+    #[error(
+        "this key ({recipient}) does not open the repository at {location}: it belongs to \
+         another repository, or it was revoked. Nothing was written. Use the machine's key file, \
+         the recovery key or the custodians' shares of this repository"
+    )]
+    WrongKey {
+        /// The public half of the key tried.
+        recipient: String,
+        /// Where the repository is.
+        location: String,
+    },
+    /// The text of a key or share is mistyped.
+    #[error("{0}")]
+    Words(#[from] crate::keys::words::WordsError),
+    /// The key file cannot be used.
+    #[error("{path} holds no usable key: {what}")]
+    KeyFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Keys could not be made, split or combined.
+    #[error("{0}")]
+    Keys(String),
+    /// There is no repository.
+    #[error(
+        "there is no repository at {0}: it holds no chain of records. Check the location, or \
+         make one with `backstay vault init`"
+    )]
+    NoRepository(String),
+    /// There is one already.
+    #[error("there is a repository at {0} already; `vault init` never replaces one")]
+    Exists(String),
+    /// Newer records than the repository holds are remembered.
+    #[error(
+        "the repository at {location} is older than what this machine remembers: it remembers \
+         record {remembered} ({hash}), {found}. Newer backups were removed, or an old copy of the \
+         repository was put back. Compare with another copy before you rely on it"
+    )]
+    RolledBack {
+        /// Where.
+        location: String,
+        /// The remembered record's number.
+        remembered: u64,
+        /// The remembered record's hash.
+        hash: String,
+        /// What is there instead.
+        found: String,
+    },
+    /// The chain has a gap or a damaged record, and the operation needs all of it.
+    #[error(
+        "record {seq} of the chain is {what}: {why}. Run `backstay vault verify`, and bring the \
+         record back from another copy of the repository"
+    )]
+    BrokenChain {
+        /// The record's number.
+        seq: u64,
+        /// Missing or damaged.
+        what: String,
+        /// Why the operation needs it.
+        why: &'static str,
+    },
+    /// The run was declared dead by a clean-up and must start again.
+    #[error(
+        "this backup was declared dead by a clean-up because it showed no life for too long: its \
+         record was not written. Run it again; what it stored is used again"
+    )]
+    Fenced,
+    /// Nothing fits what was asked for.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request makes no sense or is forbidden here.
+    #[error("{0}")]
+    Refused(String),
+    /// The deletion key is needed.
+    #[error(
+        "this repository is append-only: {0} needs the deletion key, which the machines that \
+         write backups don't hold. Give it with --deletion-key"
+    )]
+    NeedsDeletionKey(&'static str),
+    /// A limit of the format or of the program was met.
+    #[error("{what} is over the limit of {limit}")]
+    Limit {
+        /// What is too large.
+        what: String,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// A file of the source or the target failed.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A hook or a source command failed.
+    #[error("{what} `{command}` failed: {result}. The backup was not recorded")]
+    Command {
+        /// Which command of ours.
+        what: &'static str,
+        /// Its text.
+        command: String,
+        /// How it ended.
+        result: String,
+    },
+}
+
+impl VaultError {
+    /// Damage of an object.
+    pub fn damaged(object: &ObjectName, what: impl Into<String>) -> VaultError {
+        VaultError::Damaged { object: object.to_string(), what: what.into() }
+    }
+
+    /// A failed file operation.
+    pub fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> VaultError {
+        let path = path.into();
+        move |source| VaultError::File { action, path, source }
+    }
+
+    /// Whether the repository itself is at fault: missing, short or altered objects.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            VaultError::Damaged { .. }
+            | VaultError::NewerKey { .. }
+            | VaultError::BrokenChain { .. } => true,
+            VaultError::Store(error) => matches!(
+                error,
+                StoreError::NotFound(_) | StoreError::Short { .. } | StoreError::TooLarge { .. }
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// What is wrong, for a report that names the object itself.
+pub(crate) fn what(error: &VaultError) -> String {
+    match error {
+        VaultError::Damaged { what, .. } => what.clone(),
+        other => explain(other),
+    }
+}
+
+/// The chain of causes as one line, for reports.
+pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}

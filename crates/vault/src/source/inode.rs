@@ -1,0 +1,162 @@
+//! What an inode says, and reading it without following links.
+
+use crate::tree::{Entry, EntryKind, Metadata, Stamp, XATTRS_MAX};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// The longest list of attribute names, and the longest value, that Linux has.
+const XATTR_BYTES_MAX: usize = 64 << 10;
+
+/// An inode as `stat` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its type.
+    pub file_type: FileType,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length.
+    pub size_bytes: u64,
+    /// Room that it takes.
+    pub allocated_bytes: u64,
+    /// Modification time.
+    pub mtime: (i64, u32),
+    /// When the inode changed, and its number.
+    pub stamp: Stamp,
+    /// The device it is on.
+    pub device: u64,
+    /// The device it is, for device nodes.
+    pub rdev: u64,
+    /// How many names it has.
+    pub links: u64,
+}
+
+impl Seen {
+    /// From the system's answer.
+    pub fn of(stat: &Stat) -> Seen {
+        Seen {
+            file_type: FileType::from_raw_mode(stat.st_mode),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size_bytes: stat.st_size as u64,
+            allocated_bytes: (stat.st_blocks as u64).saturating_mul(512),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
+            stamp: Stamp {
+                ctime_s: stat.st_ctime,
+                ctime_ns: stat.st_ctime_nsec as u32,
+                inode: stat.st_ino,
+            },
+            device: stat.st_dev,
+            rdev: stat.st_rdev,
+            links: u64::from(stat.st_nlink as u32),
+        }
+    }
+
+    /// The metadata with these attributes.
+    pub fn metadata(&self, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Metadata {
+        Metadata {
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            mtime_s: self.mtime.0,
+            mtime_ns: self.mtime.1,
+            xattrs,
+        }
+    }
+
+    /// Whether an entry of an earlier backup still describes this file.
+    pub fn is_unchanged(&self, entry: &Entry, trusted_before_s: i64) -> bool {
+        let EntryKind::File { size_bytes, .. } = &entry.kind else { return false };
+        *size_bytes == self.size_bytes
+            && entry.stamp == self.stamp
+            && (entry.meta.mtime_s, entry.meta.mtime_ns) == self.mtime
+            && self.stamp.ctime_s < trusted_before_s
+    }
+
+    /// Whether it takes less room than its length.
+    pub fn is_sparse(&self) -> bool {
+        self.allocated_bytes < self.size_bytes
+    }
+}
+
+/// Looks at a name without following a link.
+///
+/// # Errors
+/// The system's.
+pub fn look(directory: &OwnedFd, name: &[u8]) -> io::Result<Seen> {
+    Ok(Seen::of(&rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?))
+}
+
+/// Looks at an open file.
+///
+/// # Errors
+/// The system's.
+pub fn look_open(file: impl AsFd) -> io::Result<Seen> {
+    Ok(Seen::of(&rustix::fs::fstat(file)?))
+}
+
+/// Opens a regular file for reading; never a link, and never waiting for a pipe's writer.
+///
+/// # Errors
+/// The system's.
+pub fn open_file(directory: &OwnedFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(File::from(rustix::fs::openat(directory, name, flags, Mode::empty())?))
+}
+
+/// Opens a directory, never through a link.
+///
+/// # Errors
+/// The system's.
+pub fn open_directory(directory: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
+}
+
+/// A path that names an entry of an open directory for the calls that take paths only.
+pub fn proc_path(directory: &OwnedFd, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+    path.extend_from_slice(if name.is_empty() { b"." } else { name });
+    path
+}
+
+/// The extended attributes of a name, sorted; links are not followed. A file system that knows
+/// none has none.
+///
+/// # Errors
+/// The system's, and where there are more than the format takes.
+pub fn xattrs(directory: &OwnedFd, name: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    use rustix::io::Errno;
+    let path = proc_path(directory, name);
+    let length = match rustix::fs::llistxattr_query(&path) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        Ok(length) => length.min(XATTR_BYTES_MAX),
+        Err(error) => return Err(error.into()),
+    };
+    let mut names = vec![0; length];
+    let length = rustix::fs::llistxattr(&path, &mut names[..])?;
+    let mut found = Vec::new();
+    for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        let size = match rustix::fs::lgetxattr_query(&path, name) {
+            Ok(size) => size.min(XATTR_BYTES_MAX),
+            // Gone since it was listed, or not ours to read (trusted.*).
+            Err(Errno::NODATA | Errno::PERM) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let mut value = vec![0; size];
+        let length = rustix::fs::lgetxattr(&path, name, &mut value[..])?;
+        value.truncate(length);
+        found.push((name.to_vec(), value));
+    }
+    if found.len() > XATTRS_MAX {
+        return Err(io::Error::other("it has more extended attributes than a backup takes"));
+    }
+    found.sort();
+    Ok(found)
+}

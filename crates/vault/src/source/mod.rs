@@ -1,0 +1,124 @@
+//! What is backed up. A source tells what there is, in the order of the tree; the engine reads,
+//! cuts, seals and stores.
+
+pub mod command;
+pub mod copy;
+pub mod directory;
+pub mod inode;
+
+use crate::chain::SourceKind;
+use crate::error::Result;
+use crate::tree::{Entry, Metadata, NodeSource, Stamp};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What a source tells of, parents first, names in order.
+pub enum ScanEvent {
+    /// A directory begins.
+    Enter {
+        /// Its name.
+        name: Vec<u8>,
+        /// What its inode says.
+        meta: Metadata,
+        /// Its stamp.
+        stamp: Stamp,
+    },
+    /// The directory ends.
+    Leave,
+    /// Something that needs no reading: no file, or one that has not changed.
+    Ready(Box<Entry>),
+    /// A file to read.
+    Read(FileToRead),
+    /// A stream to read; its length is known at its end.
+    Stream {
+        /// The name under which it is kept.
+        name: Vec<u8>,
+        /// The metadata it gets.
+        meta: Metadata,
+        /// Where it comes from.
+        stream: Box<dyn FinishedRead>,
+    },
+    /// Something that could not be taken.
+    Skipped {
+        /// Its path.
+        path: Vec<u8>,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A stream that says at its end whether it was all.
+pub trait FinishedRead: io::Read + Send {
+    /// Called once after the end was read.
+    ///
+    /// # Errors
+    /// Where what was read is not all of it.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// A regular file whose contents are wanted.
+pub struct FileToRead {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its path below the top.
+    pub path: Vec<u8>,
+    /// What its inode said when it was listed.
+    pub seen: inode::Seen,
+    /// Where it is opened.
+    pub place: Place,
+}
+
+/// How a file is opened.
+#[derive(Clone)]
+pub enum Place {
+    /// By its name in an open directory.
+    In(Arc<OwnedFd>),
+    /// It is open already.
+    Open(Arc<File>),
+}
+
+/// What the engine tells a source.
+pub struct ScanContext<'a> {
+    /// The top of the backup to compare with, and where its nodes are.
+    pub parent: Option<(&'a Entry, &'a dyn NodeSource)>,
+    /// Files changed at or after this second may have changed again unseen.
+    pub trusted_before_s: i64,
+    /// Whether the contents of an unchanged file can be used again.
+    pub may_reuse: &'a dyn Fn(&Entry) -> Result<bool>,
+}
+
+/// Takes events; an error ends the scan.
+pub trait ScanSink {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// Where the backup failed elsewhere and the scan is to end.
+    fn event(&mut self, event: ScanEvent) -> Result<()>;
+}
+
+/// Something that can be backed up.
+pub trait Source: Send + Sync {
+    /// What sort it is.
+    fn kind(&self) -> SourceKind;
+
+    /// The directory or the command, for people.
+    fn origin(&self) -> String;
+
+    /// Where in its own history the source is, once the scan is over.
+    fn position(&self) -> String {
+        String::new()
+    }
+
+    /// The root that the backup must have, where that is known beforehand.
+    fn expected_root(&self) -> Option<[u8; 32]> {
+        None
+    }
+
+    /// Tells everything there is.
+    ///
+    /// # Errors
+    /// Where the source as a whole cannot be read; single files are skipped and said.
+    fn scan(&self, context: &ScanContext<'_>, sink: &mut dyn ScanSink) -> Result<()>;
+}
