@@ -77,9 +77,8 @@ impl World {
     }
 
     fn check_authority(&mut self, n: usize) {
-        let in_office = |n: usize| {
-            self.nodes[n].agent.as_ref().is_some_and(|agent| agent.pulse.in_office())
-        };
+        let in_office =
+            |n: usize| self.nodes[n].agent.as_ref().is_some_and(|agent| agent.pulse.in_office());
         if !in_office(n) || (0..self.nodes.len()).filter(|n| in_office(*n)).count() < 2 {
             return;
         }
@@ -114,13 +113,8 @@ impl World {
         }
         agent.ballot = ballot;
         let Some(candidate) = role.vote.map(ReplicaId) else { return };
-        let vote = Vote {
-            voter,
-            candidate,
-            term: role.term,
-            at: self.now,
-            bound_until: node.bound_until,
-        };
+        let vote =
+            Vote { voter, candidate, term: role.term, at: self.now, bound_until: node.bound_until };
         self.note(|| format!("{} votes for {candidate} in term {}", node_name(n), role.term));
         if self.is_bounded() {
             let verdict = keeps(&vote, &self.judge.renounced);
@@ -324,7 +318,15 @@ impl World {
             return;
         }
         self.judge.index = event.index;
-        self.note(|| format!("{} applies {}: {:?} {:?}", node_name(n), event.index, event.what, event.reasons));
+        self.note(|| {
+            format!(
+                "{} applies {}: {:?} {:?}",
+                node_name(n),
+                event.index,
+                event.what,
+                event.reasons
+            )
+        });
         match &event.what {
             EventKind::Assigned { resource, from, to, epoch, planned } => {
                 self.on_assigned(n, event, leading);

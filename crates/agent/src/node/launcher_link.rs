@@ -108,7 +108,6 @@ impl LauncherLink {
         };
         self.port.send(&request);
     }
-
 }
 
 fn keep(
@@ -166,9 +165,8 @@ fn keep(
             }
         }
         shared.publish_lease(drivers::sys::now());
-        let asked = client
-            .send(&lock(specified).clone())
-            .and_then(|()| client.send(&Request::List));
+        let asked =
+            client.send(&lock(specified).clone()).and_then(|()| client.send(&Request::List));
         if let Err(error) = asked {
             tracing::warn!("{error}");
             continue;
@@ -253,12 +251,7 @@ fn ended(gone: Gone) -> InstanceEvent {
     InstanceEvent::Gone { resource, failure, asked, age }
 }
 
-fn refused(
-    asked: Asked,
-    resource: ResourceName,
-    epoch: Epoch,
-    why: Refusal,
-) -> Vec<InstanceEvent> {
+fn refused(asked: Asked, resource: ResourceName, epoch: Epoch, why: Refusal) -> Vec<InstanceEvent> {
     tracing::debug!(?asked, %resource, %epoch, %why, "the launcher refused");
     let event = match (asked, why) {
         (Asked::Specify | Asked::Ready | Asked::ExecProbe, _) => return Vec::new(),
@@ -271,11 +264,9 @@ fn refused(
             asked: true,
             age: model::Span::ZERO,
         },
-        (Asked::Start | Asked::Promote, Refusal::Host(why)) => InstanceEvent::Refused {
-            resource,
-            failure: Failure::StartFailed(why),
-            runs: false,
-        },
+        (Asked::Start | Asked::Promote, Refusal::Host(why)) => {
+            InstanceEvent::Refused { resource, failure: Failure::StartFailed(why), runs: false }
+        }
         _ => InstanceEvent::NotNow(resource),
     };
     vec![event]

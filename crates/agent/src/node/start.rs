@@ -296,9 +296,13 @@ impl Agent {
         let port = LauncherPort::default();
         let checks =
             Arc::new(Checks::new(runtime.handle().clone(), Arc::clone(&shared), port.clone()));
-        let launcher =
-            LauncherLink::start(options.run.clone(), Arc::clone(&shared), Arc::clone(&checks), port)
-                .map_err(|error| AgentError::Io("start its launcher thread", error))?;
+        let launcher = LauncherLink::start(
+            options.run.clone(),
+            Arc::clone(&shared),
+            Arc::clone(&checks),
+            port,
+        )
+        .map_err(|error| AgentError::Io("start its launcher thread", error))?;
         let (notices, noticed) = tokio::sync::mpsc::channel(super::hooks::NOTICES_MAX);
         let (newest_event, newest) = tokio::sync::watch::channel(0);
         let state = Arc::new(Mutex::new(Arc::new(disk.state)));

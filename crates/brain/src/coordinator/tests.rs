@@ -3,6 +3,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use model::Profile;
 use model::command::RequestId;
 use model::heartbeat::{Ack, Heartbeat, Promised};
 use model::operation::{Operation, Refusal};
@@ -13,7 +14,6 @@ use model::spec::{
     ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
 };
 use model::state::{FailureKey, FailureRecord, Genesis, JoinRequest, MemberRole, TokenRecord};
-use model::Profile;
 
 use super::operations::Asker;
 use super::*;
@@ -186,8 +186,7 @@ impl Office {
         let asker = Asker { request, by: "ann".into() };
         let now = Now { moment: self.now, wall_ms: 0 };
         let (state, pulse, group) = (&self.state, &self.pulse, &self.group);
-        let (_, made) =
-            self.coordinator.operate(now, state, pulse, group, &asker, operation)?;
+        let (_, made) = self.coordinator.operate(now, state, pulse, group, &asker, operation)?;
         Ok(self.commit(made))
     }
 
