@@ -3,8 +3,7 @@
 use model::operation::Scope;
 use model::spec::ClusterSpec;
 use model::state::{
-    Absence, ClusterState, EventKind, Genesis, JoinRequest, Member, ResourceState, TOKENS_MAX,
-    TokenRecord,
+    Absence, ClusterState, EventKind, Genesis, JoinRequest, Member, TOKENS_MAX, TokenRecord,
 };
 use model::{ClusterMs, Epoch, NodeName, ReplicaId};
 
