@@ -7,7 +7,7 @@ use model::report::{Failure, FailureSignature};
 use model::spec::{
     ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
 };
-use model::state::{FailureKey, Genesis, JoinRequest, MemberRole, TokenRecord};
+use model::state::{FailureKey, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole};
 use model::{Epoch, NodeName, Profile, ReplicaId, ResourceName};
 
 use super::*;
@@ -98,7 +98,7 @@ impl Log {
     fn token(&mut self, byte: u8) {
         let token = TokenRecord {
             hash: [byte; 32],
-            role: MemberRole::Voter,
+            role: TokenRole::Voter,
             node: None,
             expires: ClusterMs(10_000),
             used: false,

@@ -92,14 +92,7 @@ impl Coordinator {
             Operation::Switchover { resource, to } => {
                 return self.switchover(state, view, resource, to);
             }
-            Operation::Failover { resource } => {
-                let held = held(state, &resource)?;
-                let Some(holder) = held.holder.as_ref().filter(|h| !h.releasing) else {
-                    return Err(Refusal::NotNow(String::from("it has no holder to fail over")));
-                };
-                self.not_pending(&resource)?;
-                Command::Release { resource, epoch: holder.epoch }
-            }
+            Operation::Failover { resource } => self.failover(state, resource)?,
             Operation::Drain { node, for_ms } => {
                 known_node(state, &node)?;
                 Command::Drain { node, until: until(for_ms)? }
@@ -129,13 +122,7 @@ impl Coordinator {
             }
             Operation::UseToken { token, name } => use_token(state, token, name)?,
             Operation::Join(request) => join(state, request)?,
-            Operation::Rejoin(request) => {
-                let request = JoinRequest { token: None, ..request };
-                known_node(state, &request.node)?;
-                let role = state.members[&request.node].role;
-                let request = JoinRequest { role, ..request };
-                Command::Join { request, replica: ReplicaId(state.next_replica) }
-            }
+            Operation::Rejoin(request) => rejoin(state, request)?,
             Operation::Forget { node } => {
                 known_node(state, &node)?;
                 let replica = state.replica_of(&node);
@@ -151,6 +138,16 @@ impl Coordinator {
             }
             Operation::Transfer { .. } => return Ok(None),
         }))
+    }
+
+    fn failover(&self, state: &ClusterState, resource: ResourceName) -> Result<Command, Refusal> {
+        let held = held(state, &resource)?;
+        let Some(holder) = held.holder.as_ref().filter(|h| !h.releasing) else {
+            return Err(Refusal::NotNow(String::from("it has no holder to fail over")));
+        };
+        let epoch = holder.epoch;
+        self.not_pending(&resource)?;
+        Ok(Command::Release { resource, epoch })
     }
 
     /// A node asks for a longer lease (rule 7).
@@ -301,6 +298,15 @@ fn use_token(state: &ClusterState, hash: [u8; 32], name: NodeName) -> Result<Com
         return Err(bad("it is for another name"));
     }
     Ok(Command::UseToken { token: hash, name })
+}
+
+/// A node that lost its log comes back under a new incarnation, as what it was.
+fn rejoin(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal> {
+    let request = JoinRequest { token: None, ..request };
+    known_node(state, &request.node)?;
+    let role = state.members[&request.node].role;
+    let request = JoinRequest { role, ..request };
+    Ok(Command::Join { request, replica: ReplicaId(state.next_replica) })
 }
 
 fn join(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal> {

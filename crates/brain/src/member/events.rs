@@ -1,0 +1,220 @@
+//! What launcher, guard and health checks tell, taken in: phases, burnt epochs, failures.
+
+use alloc::vec::Vec;
+
+use model::report::{EvidenceGround, Failure, FailureReport, InstancePhase, REPORT_FAILURES_MAX};
+use model::spec::ResourceKind;
+use model::state::ClusterState;
+use model::{Epoch, Moment, ResourceName, Span};
+
+use super::{Instance, InstanceEvent, Member};
+
+/// A standby that keeps failing is restarted at most this often, in milliseconds.
+const STANDBY_PAUSE_MAX_MS: u64 = 30_000;
+
+impl Member {
+    /// Takes in what launcher, guard or a health check tell.
+    pub fn on_event(&mut self, now: Moment, state: &ClusterState, event: InstanceEvent) {
+        self.dirty = true;
+        match event {
+            InstanceEvent::LauncherUp { guard, running } => {
+                self.launcher = true;
+                self.guard = guard;
+                self.adopt(now, state, running);
+            }
+            InstanceEvent::LauncherDown => {
+                self.launcher = false;
+                self.guard = None;
+            }
+            InstanceEvent::Guard(guard) => self.guard = guard,
+            InstanceEvent::Ready(resource) => {
+                let starting =
+                    |i: &&mut Instance| i.phase == InstancePhase::Starting && i.epoch.is_none();
+                if let Some(instance) = self.instances.get_mut(&resource).filter(starting) {
+                    instance.phase = InstancePhase::Standby;
+                }
+            }
+            InstanceEvent::Standby(resource) => self.on_standby(now, &resource),
+            InstanceEvent::Active(resource, epoch) => {
+                if let Some(instance) = self.instances.get_mut(&resource) {
+                    instance.phase = InstancePhase::Active;
+                    instance.epoch = Some(epoch);
+                    instance.active_at = now;
+                }
+            }
+            InstanceEvent::Gone { resource, failure, asked, age } => {
+                self.on_gone(now, state, &resource, failure, asked, age);
+            }
+            InstanceEvent::Burnt(resource, epoch) => {
+                self.burn(now, &resource, epoch, EvidenceGround::Lapsed);
+                if self.instances.get(&resource).is_some_and(|i| i.epoch == Some(epoch)) {
+                    self.instances.remove(&resource);
+                }
+            }
+            InstanceEvent::Refused { resource, failure, runs } => {
+                self.on_refused(now, &resource, failure, runs);
+            }
+            InstanceEvent::NotNow(resource) => self.on_not_now(now, state, &resource),
+            InstanceEvent::EpochRefused(resource, epoch) => {
+                self.burn(now, &resource, epoch, EvidenceGround::NeverStarted);
+                self.on_not_now(now, state, &resource);
+            }
+            InstanceEvent::Stuck(resource) => {
+                if let Some(instance) = self.instances.get_mut(&resource) {
+                    instance.phase = InstancePhase::Stuck;
+                }
+                self.note_failure(now, &resource, None, Failure::StopFailed, Span::ZERO);
+            }
+            InstanceEvent::Health { resource, failed } => {
+                if let Some(instance) = self.instances.get_mut(&resource) {
+                    let was = core::mem::replace(&mut instance.healthy, failed.is_none());
+                    if let (true, Some((check, answer))) = (was, failed) {
+                        let epoch = instance.epoch;
+                        let failure = Failure::Unhealthy { check, answer };
+                        self.note_failure(now, &resource, epoch, failure, Span::ZERO);
+                    }
+                }
+            }
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        running: Vec<(ResourceName, InstancePhase, Option<Epoch>)>,
+    ) {
+        let before = core::mem::take(&mut self.instances);
+        for (resource, phase, epoch) in running {
+            let kind = match (before.get(&resource), state.spec.resources.get(&resource)) {
+                (Some(instance), _) => instance.kind.clone(),
+                (None, Some(spec)) => spec.kind.clone(),
+                (None, None) => ResourceKind::Process(Default::default()),
+            };
+            // What was handed its epoch before this boot counts as of the boot's beginning.
+            let lapses = before.get(&resource).map_or(0, |instance| instance.lapses);
+            let instance = Instance { phase, epoch, healthy: true, active_at: now, kind, lapses };
+            self.instances.insert(resource, instance);
+        }
+        // What ran under the launcher before and is not in its list is gone for good.
+        for (resource, instance) in before {
+            if let Some(epoch) = instance.epoch
+                && !self.instances.contains_key(&resource)
+            {
+                self.burn(now, &resource, epoch, EvidenceGround::Empty);
+            }
+        }
+    }
+
+    fn on_standby(&mut self, now: Moment, resource: &ResourceName) {
+        let Some(instance) = self.instances.get_mut(resource) else { return };
+        instance.phase = InstancePhase::Standby;
+        if let Some(epoch) = instance.epoch.take() {
+            self.burn(now, resource, epoch, EvidenceGround::Demoted);
+        }
+    }
+
+    fn on_gone(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        resource: &ResourceName,
+        failure: Failure,
+        asked: bool,
+        age: Span,
+    ) {
+        let Some(instance) = self.instances.remove(resource) else { return };
+        if let Some(epoch) = instance.epoch {
+            self.burn(now.before(age), resource, epoch, EvidenceGround::Empty);
+        }
+        if !asked {
+            self.note_failure(now, resource, instance.epoch, failure, age);
+            self.pause(now, state, resource);
+        }
+    }
+
+    /// Nothing was done: what was on its way to be started is not there, what was on its way to
+    /// another role is what it was.
+    fn on_not_now(&mut self, now: Moment, state: &ClusterState, resource: &ResourceName) {
+        let Some(instance) = self.instances.get_mut(resource) else { return };
+        match instance.phase {
+            InstancePhase::Starting => {
+                self.instances.remove(resource);
+                self.pause(now, state, resource);
+            }
+            InstancePhase::Promoting => {
+                instance.phase = InstancePhase::Standby;
+                instance.epoch = None;
+            }
+            InstancePhase::Stopping if instance.epoch.is_some() => {
+                instance.phase = InstancePhase::Active;
+            }
+            _ => {}
+        }
+    }
+
+    fn on_refused(&mut self, now: Moment, resource: &ResourceName, failure: Failure, runs: bool) {
+        let epoch = self.instances.get(resource).and_then(|i| i.epoch);
+        if let Some(epoch) = epoch {
+            self.burn(now, resource, epoch, EvidenceGround::NeverStarted);
+        }
+        match self.instances.get_mut(resource) {
+            Some(instance) if runs => {
+                instance.phase = InstancePhase::Standby;
+                instance.epoch = None;
+            }
+            _ => {
+                self.instances.remove(resource);
+            }
+        }
+        self.note_failure(now, resource, epoch, failure, Span::ZERO);
+    }
+
+    pub(super) fn pause(&mut self, now: Moment, state: &ClusterState, resource: &ResourceName) {
+        let backoff = state.spec.resources.get(resource).map_or(250, |s| s.recovery.backoff_ms);
+        let (count, since) = self.pauses.get(resource).copied().unwrap_or((0, now));
+        let calm = now.since(since) > Span::from_ms(STANDBY_PAUSE_MAX_MS * 2);
+        let count = if calm { 0 } else { count.saturating_add(1) };
+        let pause = match count {
+            0 => 0,
+            n => (backoff << (n - 1).min(16)).min(STANDBY_PAUSE_MAX_MS),
+        };
+        self.pauses.insert(resource.clone(), (count, now + Span::from_ms(pause)));
+    }
+
+    pub(super) fn burn(
+        &mut self,
+        now: Moment,
+        resource: &ResourceName,
+        epoch: Epoch,
+        why: EvidenceGround,
+    ) {
+        let known = self.burnt.get(resource).map(|(e, _, _)| *e);
+        if known.is_none_or(|known| epoch > known) {
+            self.burnt.insert(resource.clone(), (epoch, why, now));
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn is_burnt(&self, resource: &ResourceName, epoch: Epoch) -> bool {
+        self.burnt.get(resource).is_some_and(|(burnt, _, _)| epoch <= *burnt)
+    }
+
+    pub(super) fn note_failure(
+        &mut self,
+        now: Moment,
+        resource: &ResourceName,
+        epoch: Option<Epoch>,
+        failure: Failure,
+        age: Span,
+    ) {
+        while self.failures.len() >= REPORT_FAILURES_MAX {
+            self.failures.pop_front();
+        }
+        self.failures_seen += 1;
+        let number = self.failures_seen;
+        let resource = resource.clone();
+        let report = FailureReport { resource, number, epoch, failure, age_us: 0 };
+        self.failures.push_back((report, now.before(age)));
+    }
+}

@@ -1,0 +1,220 @@
+//! The member machine: what this node's instances should be doing, under which epoch, until when.
+//!
+//! It is level-triggered: [`Member::reconcile`] compares what the applied control state asks of
+//! this node with what its instances do, and returns the actions that close the gap. Start-up,
+//! recovery and normal work are the same loop. It acts on an assignment only under a lease, with a
+//! living guard, and with a log applied far enough to know that the assignment was not taken back
+//! (rules 3 and 5). What it gives up it burns, and never relabels (rules 6 and 9).
+
+mod events;
+mod reconcile;
+mod report;
+mod wanted;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use model::report::{EvidenceGround, Failure, FailureReport, InstancePhase};
+use model::spec::ResourceKind;
+use model::{Epoch, Moment, NodeName, ReplicaId, ResourceName, Span};
+
+use crate::plant::Plants;
+
+/// What a member is made with.
+#[derive(Debug, Clone)]
+pub struct MemberConfig {
+    /// Its node's name.
+    pub node: NodeName,
+    /// Its incarnation.
+    pub replica: ReplicaId,
+    /// Start count of its agent.
+    pub boot: u64,
+    /// Planted faults; none in production.
+    pub plants: Plants,
+}
+
+/// The role an instance is started in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartRole {
+    /// Ready to be promoted.
+    Standby,
+    /// Active from the start, under this epoch.
+    Active(Epoch),
+}
+
+/// What the launcher has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start an instance.
+    Start {
+        /// Of which resource.
+        resource: ResourceName,
+        /// How.
+        role: StartRole,
+    },
+    /// Make a standby active.
+    Promote {
+        /// Which.
+        resource: ResourceName,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
+    /// Make an active one standby.
+    Demote {
+        /// Which.
+        resource: ResourceName,
+        /// The epoch it gives up.
+        epoch: Epoch,
+    },
+    /// Stop it: ask, wait, kill.
+    Stop {
+        /// Which.
+        resource: ResourceName,
+    },
+    /// Kill it at once: its epoch must end now.
+    Kill {
+        /// Which.
+        resource: ResourceName,
+    },
+}
+
+/// What launcher, guard and health checks tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceEvent {
+    /// The launcher (and through it the guard) answers. What it runs is all there is.
+    LauncherUp {
+        /// Incarnation of the guard, where one is alive.
+        guard: Option<u64>,
+        /// What runs: resource, whether active or on the way there, epoch, whether ready.
+        running: Vec<(ResourceName, InstancePhase, Option<Epoch>)>,
+    },
+    /// The launcher is gone; nothing is known of the instances.
+    LauncherDown,
+    /// The guard came or went.
+    Guard(Option<u64>),
+    /// It runs and is ready, in whatever role it was started in.
+    Ready(ResourceName),
+    /// It was demoted and is a standby again.
+    Standby(ResourceName),
+    /// It is active.
+    Active(ResourceName, Epoch),
+    /// It ended, and nothing is left of it. `asked`: it was stopped by us.
+    Gone {
+        /// Which.
+        resource: ResourceName,
+        /// How it ended.
+        failure: Failure,
+        /// Whether it was told to.
+        asked: bool,
+        /// How long ago it ended.
+        age: Span,
+    },
+    /// The guard stopped it because the lease had passed, and nothing is left of it.
+    Burnt(ResourceName, Epoch),
+    /// It could not be started, or not promoted; it does not run, or runs as standby.
+    Refused {
+        /// Which.
+        resource: ResourceName,
+        /// How it failed.
+        failure: Failure,
+        /// Whether it still runs, unpromoted.
+        runs: bool,
+    },
+    /// The launcher did nothing, for a reason that may pass (no lease, no guard, busy): ask again.
+    NotNow(ResourceName),
+    /// The launcher refuses this epoch for good.
+    EpochRefused(ResourceName, Epoch),
+    /// It was told to stop and can't be stopped.
+    Stuck(ResourceName),
+    /// Its health changed.
+    Health {
+        /// Which.
+        resource: ResourceName,
+        /// The check that failed and its answer; none where all pass.
+        failed: Option<(String, String)>,
+    },
+}
+
+/// The lease as the member needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseView {
+    /// Its end; none where there is none.
+    pub end: Option<Moment>,
+    /// See `Pulse::lease_fresh_from`.
+    pub fresh_from: u64,
+    /// Leases that lapsed in this boot.
+    pub lapses: u64,
+    /// The guard begins to stop this long before the end.
+    pub stopping: Span,
+}
+
+#[derive(Debug, Clone)]
+struct Instance {
+    phase: InstancePhase,
+    epoch: Option<Epoch>,
+    healthy: bool,
+    active_at: Moment,
+    /// What it was started from; a standby of another is started anew.
+    kind: ResourceKind,
+    /// Leases that had lapsed in this boot when it was handed its epoch.
+    lapses: u64,
+}
+
+/// The member machine.
+#[derive(Debug, Clone)]
+pub struct Member {
+    config: MemberConfig,
+    launcher: bool,
+    guard: Option<u64>,
+    instances: BTreeMap<ResourceName, Instance>,
+    /// Per resource, the highest epoch that may never be active here, why, and since when.
+    burnt: BTreeMap<ResourceName, (Epoch, EvidenceGround, Moment)>,
+    failures: VecDeque<(FailureReport, Moment)>,
+    failures_seen: u64,
+    lapses_seen: u64,
+    /// Assignments up to this index were made before the present lease.
+    stale_upto: u64,
+    pauses: BTreeMap<ResourceName, (u32, Moment)>,
+    reports: u64,
+    dirty: bool,
+}
+
+impl Member {
+    /// A member that knows nothing of its instances yet.
+    #[must_use]
+    pub fn new(config: MemberConfig) -> Member {
+        Member {
+            config,
+            launcher: false,
+            guard: None,
+            instances: BTreeMap::new(),
+            burnt: BTreeMap::new(),
+            failures: VecDeque::new(),
+            failures_seen: 0,
+            lapses_seen: 0,
+            stale_upto: u64::MAX,
+            pauses: BTreeMap::new(),
+            reports: 0,
+            dirty: true,
+        }
+    }
+
+    /// Whether something changed that the coordinator should hear of now.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// The guard's incarnation, where one lives.
+    #[must_use]
+    pub fn guard(&self) -> Option<u64> {
+        self.guard
+    }
+
+    /// Whether the launcher answers.
+    #[must_use]
+    pub fn has_launcher(&self) -> bool {
+        self.launcher
+    }
+}

@@ -1,0 +1,67 @@
+//! What one instance on this node should be now: nothing, standby, or active under an epoch.
+
+use model::report::EvidenceGround;
+use model::spec::Standby;
+use model::state::ClusterState;
+use model::{Epoch, Moment, ResourceName};
+
+use super::{LeaseView, Member};
+use crate::placement;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    Nothing,
+    Standby,
+    Active(Epoch),
+}
+
+impl Member {
+    pub(super) fn wanted(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        lease: LeaseView,
+        resource: &ResourceName,
+    ) -> Want {
+        let Some(spec) = state.spec.resources.get(resource) else {
+            return self.unspecified(resource, state, now);
+        };
+        let Some(held) = state.resources.get(resource) else { return Want::Nothing };
+        let standby = |wants: bool| if wants { Want::Standby } else { Want::Nothing };
+        let hot = spec.standby == Standby::Hot
+            && placement::may_run(state, resource, &self.config.node).is_ok();
+        let Some(holder) = held.holder.as_ref().filter(|h| h.replica == self.config.replica) else {
+            return standby(hot && held.quarantine.is_none());
+        };
+        let epoch = holder.epoch;
+        if self.is_burnt(resource, epoch) {
+            return standby(hot && held.quarantine.is_none());
+        }
+        if holder.releasing {
+            let runs = self.instances.get(resource).is_some_and(|i| i.epoch == Some(epoch));
+            if !runs {
+                self.burn(now, resource, epoch, EvidenceGround::NeverStarted);
+            }
+            return standby(hot && held.quarantine.is_none());
+        }
+        let active_already = self.instances.get(resource).is_some_and(|i| i.epoch == Some(epoch));
+        let in_time = lease.end.is_some_and(|end| now + lease.stopping * 2 < end);
+        let known = state.index >= lease.fresh_from && lease.fresh_from != u64::MAX;
+        if active_already || (in_time && known && self.guard.is_some()) {
+            return Want::Active(epoch);
+        }
+        // Not yet: no lease, no guard, or not caught up. A standby may wait for it.
+        if self.instances.contains_key(resource) { Want::Standby } else { standby(hot) }
+    }
+
+    fn unspecified(&mut self, resource: &ResourceName, state: &ClusterState, now: Moment) -> Want {
+        let holder = state.resources.get(resource).and_then(|held| held.holder.as_ref());
+        if let Some(holder) = holder.filter(|h| h.replica == self.config.replica)
+            && holder.releasing
+            && !self.instances.contains_key(resource)
+        {
+            self.burn(now, resource, holder.epoch, EvidenceGround::NeverStarted);
+        }
+        Want::Nothing
+    }
+}

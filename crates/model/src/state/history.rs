@@ -1,0 +1,190 @@
+//! What happened, and where the time of a move went.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, NodeName, ReplicaId, ResourceName};
+use crate::operation::Scope;
+use crate::reason::Reason;
+use crate::report::Failure;
+use crate::time::ClusterMs;
+
+/// Where the time of a move went, in microseconds, as the coordinator saw it. Their sum is the
+/// measured recovery time of the resource, without what clients add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Timing {
+    /// From the fault (last sign of life, exit of the process, order to move) until it was known.
+    pub detect_us: u64,
+    /// Until the old holder was proven unable to act.
+    pub fence_us: u64,
+    /// Until the decision was given to the log.
+    pub decide_us: u64,
+    /// Until it was committed and applied.
+    pub commit_us: u64,
+    /// Until the new holder was active.
+    pub promote_us: u64,
+}
+
+impl Timing {
+    /// The whole.
+    #[must_use]
+    pub fn total_us(&self) -> u64 {
+        self.detect_us + self.fence_us + self.decide_us + self.commit_us + self.promote_us
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Index of the entry.
+    pub index: u64,
+    /// When, in cluster time.
+    pub at: ClusterMs,
+    /// When on the wall clock, Unix milliseconds.
+    pub wall_ms: u64,
+    /// Who coordinated.
+    pub by: ReplicaId,
+    /// What.
+    pub what: EventKind,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The cluster began.
+    Began,
+    /// A specification was committed.
+    Applied {
+        /// Its version.
+        version: u64,
+    },
+    /// A node joined.
+    Joined {
+        /// Which.
+        node: NodeName,
+        /// Its incarnation.
+        replica: ReplicaId,
+    },
+    /// A node left for good.
+    Left {
+        /// Which.
+        node: NodeName,
+    },
+    /// A resource was given to a node.
+    Assigned {
+        /// What.
+        resource: ResourceName,
+        /// From where.
+        from: Option<NodeName>,
+        /// Where to.
+        to: NodeName,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// Whether it was planned.
+        planned: bool,
+    },
+    /// A holder was told to give up.
+    Releasing {
+        /// What.
+        resource: ResourceName,
+        /// Where.
+        node: NodeName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// A resource has no holder.
+    Vacated {
+        /// What.
+        resource: ResourceName,
+        /// Where it was.
+        node: NodeName,
+        /// Which epoch ended.
+        epoch: Epoch,
+    },
+    /// A holder is active.
+    Active {
+        /// What.
+        resource: ResourceName,
+        /// Where.
+        node: NodeName,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// Where the time went.
+        timing: Timing,
+    },
+    /// An instance failed.
+    Failed {
+        /// What.
+        resource: ResourceName,
+        /// Where.
+        node: NodeName,
+        /// How.
+        failure: Failure,
+        /// End of the ban it led to.
+        ban_until: Option<ClusterMs>,
+    },
+    /// A resource is kept out.
+    Quarantined {
+        /// Which.
+        resource: ResourceName,
+    },
+    /// A resource's failures were forgotten.
+    Cleared {
+        /// Which.
+        resource: ResourceName,
+    },
+    /// A planned move began.
+    SwitchoverBegan {
+        /// What.
+        resource: ResourceName,
+        /// Where to.
+        to: NodeName,
+    },
+    /// A planned move was given up.
+    SwitchoverEnded {
+        /// What.
+        resource: ResourceName,
+    },
+    /// A maintenance began.
+    MaintenanceBegan {
+        /// Of what.
+        scope: Scope,
+        /// Until when.
+        until: ClusterMs,
+    },
+    /// A maintenance ended.
+    MaintenanceEnded {
+        /// Of what.
+        scope: Scope,
+    },
+    /// A drain began.
+    DrainBegan {
+        /// Where.
+        node: NodeName,
+        /// Until when.
+        until: ClusterMs,
+    },
+    /// A drain ended.
+    DrainEnded {
+        /// Where.
+        node: NodeName,
+    },
+    /// A node goes away for a moment and keeps its lease.
+    Absent {
+        /// Who.
+        replica: ReplicaId,
+        /// For how long at most, in milliseconds.
+        for_ms: u64,
+    },
+    /// A coordinator handed over.
+    Renounced {
+        /// Its term.
+        term: u64,
+        /// To whom.
+        candidate: ReplicaId,
+    },
+}
