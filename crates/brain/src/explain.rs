@@ -112,9 +112,9 @@ fn now(state: &ClusterState, resource: &ResourceName) -> Vec<Sentence> {
         let ms = held.hold_until.since(state.now);
         out.push(Sentence::now(format!("it is held back for {ms} ms after its last failure")));
     }
-    let vacated = state.history.iter().rev().find(|event| {
-        matches!(&event.what, EventKind::Vacated { resource: r, .. } if r == resource)
-    });
+    let vacated = state.history.iter().rev().find(
+        |event| matches!(&event.what, EventKind::Vacated { resource: r, .. } if r == resource),
+    );
     if let (None, Some(event)) = (&held.holder, vacated) {
         out.push(Sentence {
             wall_ms: Some(event.wall_ms),
@@ -125,11 +125,7 @@ fn now(state: &ClusterState, resource: &ResourceName) -> Vec<Sentence> {
     out
 }
 
-fn elsewhere(
-    state: &ClusterState,
-    view: Option<&View>,
-    resource: &ResourceName,
-) -> Vec<Sentence> {
+fn elsewhere(state: &ClusterState, view: Option<&View>, resource: &ResourceName) -> Vec<Sentence> {
     let here = state.resources.get(resource).and_then(|held| held.node());
     let others = state.spec.nodes.keys().filter(|node| Some(*node) != here);
     others

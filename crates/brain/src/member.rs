@@ -18,8 +18,8 @@ use model::spec::{Promote, ResourceKind, Standby};
 use model::state::{ClusterState, FailureKey};
 use model::{Epoch, Moment, NodeName, ReplicaId, ResourceName, Span};
 
-use crate::plant::{Plant, Plants};
 use crate::placement;
+use crate::plant::{Plant, Plants};
 
 /// A standby that keeps failing is restarted at most this often, in milliseconds.
 const STANDBY_PAUSE_MAX_MS: u64 = 30_000;
@@ -224,9 +224,8 @@ impl Member {
             }
             InstanceEvent::Guard(guard) => self.guard = guard,
             InstanceEvent::Ready(resource) => {
-                let starting = |i: &&mut Instance| {
-                    i.phase == InstancePhase::Starting && i.epoch.is_none()
-                };
+                let starting =
+                    |i: &&mut Instance| i.phase == InstancePhase::Starting && i.epoch.is_none();
                 if let Some(instance) = self.instances.get_mut(&resource).filter(starting) {
                     instance.phase = InstancePhase::Standby;
                 }
@@ -290,8 +289,7 @@ impl Member {
             };
             // What was handed its epoch before this boot counts as of the boot's beginning.
             let lapses = before.get(&resource).map_or(0, |instance| instance.lapses);
-            let instance =
-                Instance { phase, epoch, healthy: true, active_at: now, kind, lapses };
+            let instance = Instance { phase, epoch, healthy: true, active_at: now, kind, lapses };
             self.instances.insert(resource, instance);
         }
         // What ran under the launcher before and is not in its list is gone for good.
@@ -538,7 +536,8 @@ impl Member {
                 None
             }
             (InstancePhase::Active, Want::Standby) => self.give_up(resource, epoch, by_socket),
-            (InstancePhase::Standby, Want::Active(_)) if stale_kind || !by_socket => {
+            // One that can't change roles is restarted by the launcher as part of its promotion.
+            (InstancePhase::Standby, Want::Active(_)) if stale_kind => {
                 self.stop(resource, false)
             }
             (InstancePhase::Standby, Want::Active(new)) => {
@@ -636,10 +635,7 @@ impl Member {
             }
             return standby(hot && held.quarantine.is_none());
         }
-        let active_already = self
-            .instances
-            .get(resource)
-            .is_some_and(|i| i.epoch == Some(epoch));
+        let active_already = self.instances.get(resource).is_some_and(|i| i.epoch == Some(epoch));
         let in_time = lease.end.is_some_and(|end| now + lease.stopping * 2 < end);
         let known = state.index >= lease.fresh_from && lease.fresh_from != u64::MAX;
         if active_already || (in_time && known && self.guard.is_some()) {

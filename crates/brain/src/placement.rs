@@ -44,9 +44,10 @@ impl NodeView {
     #[must_use]
     pub fn standby_ready(&self, resource: &ResourceName) -> bool {
         self.report.as_ref().is_some_and(|report| {
-            report.instances.iter().any(|i| {
-                i.resource == *resource && i.phase == InstancePhase::Standby && i.healthy
-            })
+            report
+                .instances
+                .iter()
+                .any(|i| i.resource == *resource && i.phase == InstancePhase::Standby && i.healthy)
         })
     }
 }

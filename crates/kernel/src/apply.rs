@@ -67,13 +67,7 @@ impl Kernel {
         }
     }
 
-    fn apply(
-        &mut self,
-        pulse: &mut Pulse,
-        now: Now,
-        committed: &Committed,
-        out: &mut Vec<Output>,
-    ) {
+    fn apply(&mut self, pulse: &mut Pulse, now: Now, committed: &Committed, out: &mut Vec<Output>) {
         self.look = true;
         let data = match &committed.payload {
             Payload::Data(data) => data,

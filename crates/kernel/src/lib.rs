@@ -248,7 +248,8 @@ impl Kernel {
         };
         // The end moves with every grant; that there is one is what matters between ticks.
         let rests_on = LeaseView { end: lease.end.map(|_| Moment::ZERO), ..lease };
-        if self.acted_on.replace((self.state.index, rests_on)) == Some((self.state.index, rests_on)) {
+        if self.acted_on.replace((self.state.index, rests_on)) == Some((self.state.index, rests_on))
+        {
             return;
         }
         let actions = self.member.reconcile(now.moment, &self.state, lease);

@@ -31,9 +31,7 @@ pub struct Entry {
 }
 
 /// Names a request: who coordinates numbers those it was given.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {
     /// The node that took the request in.
     pub replica: ReplicaId,

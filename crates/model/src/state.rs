@@ -250,9 +250,7 @@ pub struct Wanted {
 }
 
 /// Names a failure, so that it is counted once.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FailureKey {
     /// Who reported it.
     pub replica: ReplicaId,

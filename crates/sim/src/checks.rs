@@ -328,13 +328,20 @@ impl World {
         match &event.what {
             EventKind::Assigned { resource, from, to, epoch, planned } => {
                 self.on_assigned(n, event, leading);
-                let newest = self.nodes[n].agent.as_ref().map(|a| a.kernel.state());
-                let replica = newest.and_then(|state| state.replica_of(to));
-                let Some(replica) = replica else { return };
+                // The incarnation is the assignment's own: the node may have joined anew in the
+                // same step. Where another assignment followed in that step, it is not known.
+                let state = self.nodes[n].agent.as_ref().map(|a| a.kernel.state());
+                let holder = state
+                    .and_then(|state| state.resources.get(resource)?.holder.as_ref())
+                    .filter(|holder| holder.epoch == *epoch)
+                    .map(|holder| (to.clone(), holder.replica, *epoch));
                 let verdict = epochs::grow(resource, self.judge.highest, *epoch);
                 self.require(verdict);
                 self.judge.highest = self.judge.highest.max(*epoch);
-                self.judge.holders.insert(resource.clone(), (to.clone(), replica, *epoch));
+                match holder {
+                    Some(holder) => self.judge.holders.insert(resource.clone(), holder),
+                    None => self.judge.holders.remove(resource),
+                };
                 if from.as_ref().is_some_and(|from| from != to) && !planned {
                     *self.judge.unplanned.entry(resource.clone()).or_default() += 1;
                 }

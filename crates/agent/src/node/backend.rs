@@ -109,7 +109,10 @@ impl NodeBackend {
         }
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Reply> {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, Reply> {
         let (to, answer) = oneshot::channel();
         self.shared.offer(CoreInput::Ask(question(to)));
         match tokio::time::timeout(ANSWER_WAIT, answer).await {
@@ -149,9 +152,9 @@ impl NodeBackend {
         let found = found.ok_or_else(|| not_found(&format!("there is no resource {resource}")))?;
         let here = status.nodes.iter().find(|n| n.name == self.node);
         let active_here = here.is_some_and(|n| {
-            n.instances.iter().any(|i| {
-                i.resource == *resource && i.phase == model::report::InstancePhase::Active
-            })
+            n.instances
+                .iter()
+                .any(|i| i.resource == *resource && i.phase == model::report::InstancePhase::Active)
         });
         let yes = active_here && status.lease_ms.is_some();
         let detail = json!({
@@ -174,15 +177,16 @@ impl NodeBackend {
         if *newest.borrow_and_update() <= after {
             let more = newest.wait_for(|newest| *newest > after);
             if tokio::time::timeout(wait, more).await.is_err() {
-                return Ok(Reply::Json(json!({ "events": [], "newest": *self.newest_event.borrow() })));
+                return Ok(Reply::Json(
+                    json!({ "events": [], "newest": *self.newest_event.borrow() }),
+                ));
             }
         }
         let state = self.state().await?;
         let fresh = state.history.iter().filter(|event| event.index > after).take(limit);
         let events: Vec<Value> = fresh
             .map(|event| {
-                let because: Vec<String> =
-                    event.reasons.iter().map(ToString::to_string).collect();
+                let because: Vec<String> = event.reasons.iter().map(ToString::to_string).collect();
                 let by = state.node_of(event.by);
                 json!({
                     "index": event.index, "wall_ms": event.wall_ms, "by": by,
@@ -355,8 +359,11 @@ impl NodeBackend {
 
 fn operation(value: Value) -> Result<Operation, Reply> {
     let wrong = |why: String| {
-        let problem =
-            Problem::new("bad-operation", why, "See /v1/openapi.json for the operations there are.");
+        let problem = Problem::new(
+            "bad-operation",
+            why,
+            "See /v1/openapi.json for the operations there are.",
+        );
         Reply::Refused(Refusal::Invalid, problem)
     };
     let operation: Operation =

@@ -244,10 +244,7 @@ impl Core {
 #[must_use]
 pub fn now() -> Now {
     let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Now {
-        moment: drivers::sys::now(),
-        wall_ms: wall.map_or(0, |since| since.as_millis() as u64),
-    }
+    Now { moment: drivers::sys::now(), wall_ms: wall.map_or(0, |since| since.as_millis() as u64) }
 }
 
 /// How long the agent's end waits for the core thread.

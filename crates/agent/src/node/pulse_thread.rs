@@ -84,14 +84,10 @@ impl PulseThread {
         let keys = peers
             .peers
             .iter()
-            .map(|(replica, peer)| {
-                (replica.0, crate::identity::DatagramPublicKey(peer.key))
-            })
+            .map(|(replica, peer)| (replica.0, crate::identity::DatagramPublicKey(peer.key)))
             .collect();
-        let refused = [
-            self.sealer.set_peers(&self.key, &keys),
-            self.opener.set_peers(&self.key, &keys),
-        ];
+        let refused =
+            [self.sealer.set_peers(&self.key, &keys), self.opener.set_peers(&self.key, &keys)];
         for replica in refused.into_iter().flatten() {
             tracing::error!(replica, "the datagram key of this replica can't be used");
         }
@@ -129,8 +125,11 @@ impl PulseThread {
     }
 
     fn wait(&self, span: Span) {
-        let mut fds: Vec<PollFd<'_>> =
-            self.sockets.iter().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> = self
+            .sockets
+            .iter()
+            .map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN))
+            .collect();
         let timeout = Timespec {
             tv_sec: (span.0 / 1_000_000_000) as i64,
             tv_nsec: (span.0 % 1_000_000_000) as i64,

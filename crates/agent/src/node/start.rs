@@ -20,15 +20,15 @@ use super::backend::{NodeBackend, endpoints};
 use super::checks::Checks;
 use super::core::{Core, CoreInput, Ended};
 use super::files::{DataDir, FileError, NodeFile};
-use super::launcher_link::LauncherLink;
+use super::launcher_link::{LauncherLink, LauncherPort};
 use super::peers::{PeerTable, ports};
 use super::pulse_thread::{PulseThread, bind};
 use super::shared::{HeartbeatPeers, INPUTS_MAX, LeaseBoard, Shared, lock};
 use crate::api::{ApiServer, Limits, Metrics};
 use crate::identity::{ClusterId, Identity, IdentityError, IdentityFiles, wall_s};
+use crate::net::Peers;
 use crate::net::seal::{Opener, Sealer};
 use crate::net::tls::Tls;
-use crate::net::Peers;
 
 /// How long a planned absence may last: an agent that is told to end (SIGTERM) asks for it, so
 /// that its restart or upgrade leaves the instances running.
@@ -143,7 +143,8 @@ fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<Disk, Agent
     let identity = files.load()?;
     let start = files.next_start(wall_s() * 1_000)?;
     let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
-    std::fs::create_dir_all(data.log()).map_err(|error| AgentError::Io("make its log directory", error))?;
+    std::fs::create_dir_all(data.log())
+        .map_err(|error| AgentError::Io("make its log directory", error))?;
     let opened = open_log(data);
     let (segments, recovered) = match opened {
         Ok((segments, recovered)) if recovered.is_empty() && node.log_existed => {
@@ -292,9 +293,11 @@ impl Agent {
             .map_err(|error| AgentError::Log(error.to_string()))?;
         let config = KernelConfig { node: name.clone(), replica: me, boot: disk.start };
         let kernel = Kernel::new(config, replica, disk.state.clone(), now);
-        let checks = Arc::new(Checks::default());
+        let port = LauncherPort::default();
+        let checks =
+            Arc::new(Checks::new(runtime.handle().clone(), Arc::clone(&shared), port.clone()));
         let launcher =
-            LauncherLink::start(options.run.clone(), Arc::clone(&shared), Arc::clone(&checks))
+            LauncherLink::start(options.run.clone(), Arc::clone(&shared), Arc::clone(&checks), port)
                 .map_err(|error| AgentError::Io("start its launcher thread", error))?;
         let (notices, noticed) = tokio::sync::mpsc::channel(super::hooks::NOTICES_MAX);
         let (newest_event, newest) = tokio::sync::watch::channel(0);
@@ -508,7 +511,8 @@ fn fetch_outline(
         .block_on(client.get("/v1/spec"))
         .map_err(|error| AgentError::Log(error.to_string()))?;
     let text = answer.get("text").and_then(|t| t.as_str()).unwrap_or_default();
-    let wrong = || AgentError::Log("the cluster's answer can't be read; compare versions".to_owned());
+    let wrong =
+        || AgentError::Log("the cluster's answer can't be read; compare versions".to_owned());
     let spec = config::parse(text, "cluster.toml").spec.ok_or_else(wrong)?;
     let members = serde_json::from_value(answer["members"].clone()).map_err(|_| wrong())?;
     Ok((spec, members))

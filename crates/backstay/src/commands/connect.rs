@@ -52,8 +52,7 @@ impl Connect {
         let credential = Credential::from_pem(&pem).map_err(Failure::new)?;
         let endpoints = if self.api.is_empty() { self.known() } else { self.api.clone() };
         let client = ApiClient::new(&credential, &endpoints).map_err(failure)?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Cluster { client, runtime })
     }
 

@@ -23,9 +23,9 @@ pub(crate) struct Args {
 pub(crate) fn against(cluster: &Cluster, new: &ClusterSpec) -> Result<config::diff::Diff, Failure> {
     let spec = cluster.get("/v1/spec")?;
     let text = spec.get("text").and_then(Value::as_str).unwrap_or_default();
-    let old = config::parse(text, "the committed specification")
-        .spec
-        .ok_or_else(|| Failure::new("the committed specification can't be read; compare versions"))?;
+    let old = config::parse(text, "the committed specification").spec.ok_or_else(|| {
+        Failure::new("the committed specification can't be read; compare versions")
+    })?;
     let status = cluster.get("/v1/status")?;
     let placed: BTreeMap<ResourceName, NodeName> = status["resources"]
         .as_array()

@@ -78,7 +78,12 @@ fn what(what: &Value) -> String {
         "left" => format!("{} left", text("node")),
         "assigned" => match detail["from"].as_str() {
             Some(from) if from != text("to") => {
-                format!("{} moves from {from} to {}, epoch {}", text("resource"), text("to"), epoch())
+                format!(
+                    "{} moves from {from} to {}, epoch {}",
+                    text("resource"),
+                    text("to"),
+                    epoch()
+                )
             }
             _ => format!("{} is given to {}, epoch {}", text("resource"), text("to"), epoch()),
         },

@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        for (text, ms) in [("90s", 90_000), ("15m", 900_000), ("2h30m", 9_000_000), ("1d", 86_400_000)] {
+        for (text, ms) in
+            [("90s", 90_000), ("15m", 900_000), ("2h30m", 9_000_000), ("1d", 86_400_000)]
+        {
             assert_eq!(duration_ms(text), Ok(ms), "{text}");
         }
         for text in ["", "x", "0s", "-5m", "10"] {

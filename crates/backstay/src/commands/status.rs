@@ -114,7 +114,8 @@ fn hears(node: &Value) -> String {
 }
 
 fn resources(status: &Value) -> String {
-    let mut table = table(&["RESOURCE", "ACTIVE ON", "EPOCH", "STANDBYS", "SINCE", "SLOWEST", "NOTE"]);
+    let mut table =
+        table(&["RESOURCE", "ACTIVE ON", "EPOCH", "STANDBYS", "SINCE", "SLOWEST", "NOTE"]);
     for resource in status["resources"].as_array().into_iter().flatten() {
         let node = match (resource["node"].as_str(), &resource["active"]) {
             (Some(node), Value::Bool(true)) => node.to_owned(),
@@ -125,8 +126,12 @@ fn resources(status: &Value) -> String {
             Value::Null => "-".to_owned(),
             epoch => format!("{}.{}", epoch["generation"], epoch["counter"]),
         };
-        let standbys: Vec<&str> =
-            resource["standbys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let standbys: Vec<&str> = resource["standbys"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let since = resource["since_wall_ms"].as_u64().map_or("-".to_owned(), output::ago);
         table.add_row([
             resource["name"].as_str().unwrap_or("-").to_owned(),

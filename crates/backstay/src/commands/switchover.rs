@@ -60,7 +60,9 @@ pub(crate) fn wait(
                 return Ok(event.clone());
             }
             if named("switchover-ended") || named("quarantined") {
-                let why = format!("the move of {resource} was given up; `backstay explain {resource}` says why");
+                let why = format!(
+                    "the move of {resource} was given up; `backstay explain {resource}` says why"
+                );
                 return Err(Failure::with(4, why));
             }
         }
@@ -68,7 +70,10 @@ pub(crate) fn wait(
     }
     Err(Failure::with(
         6,
-        format!("{resource} did not become active within {} s; look at `backstay status`", WAIT.as_secs()),
+        format!(
+            "{resource} did not become active within {} s; look at `backstay status`",
+            WAIT.as_secs()
+        ),
     ))
 }
 
@@ -77,7 +82,9 @@ pub(crate) fn sentence(resource: &ResourceName, event: &Value) -> String {
     let active = &event["what"]["active"];
     let node = active["node"].as_str().unwrap_or("?");
     let us = |phase: &str| active["timing"][phase].as_u64().unwrap_or_default();
-    let total: u64 =
-        ["detect_us", "fence_us", "decide_us", "commit_us", "promote_us"].iter().map(|p| us(p)).sum();
+    let total: u64 = ["detect_us", "fence_us", "decide_us", "commit_us", "promote_us"]
+        .iter()
+        .map(|p| us(p))
+        .sum();
     format!("{resource} is active on {node}; the move took {:.1} ms.", total as f64 / 1e3)
 }

@@ -75,10 +75,7 @@ fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Option<Option<
 /// Whether a move was asked for rather than forced by a failure.
 pub(crate) fn planned(reasons: &[Reason]) -> bool {
     reasons.iter().any(|reason| {
-        matches!(
-            reason,
-            Reason::Asked { .. } | Reason::Draining { .. } | Reason::Failback { .. }
-        )
+        matches!(reason, Reason::Asked { .. } | Reason::Draining { .. } | Reason::Failback { .. })
     })
 }
 

@@ -3,7 +3,7 @@
 use model::operation::Scope;
 use model::spec::ClusterSpec;
 use model::state::{
-    Absence, ClusterState, EventKind, Genesis, JoinRequest, Member, ResourceState, TOKENS_MAX,
+    Absence, ClusterState, EventKind, Genesis, JoinRequest, Member, TOKENS_MAX,
     TokenRecord,
 };
 use model::{ClusterMs, Epoch, NodeName, ReplicaId};
@@ -44,7 +44,7 @@ fn set_spec(state: &mut ClusterState, version: u64, spec: &ClusterSpec, text: &s
     state.spec_version = version;
     state.spec_text = String::from(text);
     for (name, now) in &state.spec.resources {
-        let resource = state.resources.entry(name.clone()).or_insert_with(ResourceState::default);
+        let resource = state.resources.entry(name.clone()).or_default();
         let same = before.resources.get(name).is_some_and(|was| was.kind == now.kind);
         if !same {
             resource.changed_version = version;

@@ -58,8 +58,7 @@ impl Alarms {
     }
 
     fn compare(&mut self, now: BTreeMap<Subject, String>) {
-        let subjects: BTreeSet<Subject> =
-            self.raised.keys().chain(now.keys()).cloned().collect();
+        let subjects: BTreeSet<Subject> = self.raised.keys().chain(now.keys()).cloned().collect();
         for subject in subjects {
             let change = match (self.raised.get(&subject), now.get(&subject)) {
                 (None, Some(what)) => Change { subject, lost: true, what: what.clone() },

@@ -129,7 +129,9 @@ impl Coordinator {
             .values()
             .filter(|m| m.role == MemberRole::Voter && m.replica != self.me)
             .filter(|m| group.voters.contains(&m.replica))
-            .filter_map(|m| group.progress.get(&m.replica).map(|p| (p.active, p.matched, m.replica)))
+            .filter_map(|m| {
+                group.progress.get(&m.replica).map(|p| (p.active, p.matched, m.replica))
+            })
             .filter(|(active, ..)| *active)
             .max()
             .map(|(_, _, replica)| replica)
@@ -159,7 +161,9 @@ fn next_change(
         let near = group.progress.get(&member.replica).is_some_and(|p| {
             // The library takes a new learner for active before it has answered at all; one that
             // never did must not be counted on for a quorum.
-            p.active && p.matched > 0 && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
+            p.active
+                && p.matched > 0
+                && group.last_index.saturating_sub(p.matched) <= PROMOTABLE_ENTRIES
         });
         // Authority will rest on its promises (rule 2): they have to be coming in already, or a
         // healthy coordinator would fall by gaining a voter.
@@ -171,10 +175,7 @@ fn next_change(
             return Some(MembershipChange::Promote { replica: member.replica, instead_of });
         }
     }
-    let waiting = state
-        .members
-        .values()
-        .any(|m| votes(m) && group.learners.contains(&m.replica));
+    let waiting = state.members.values().any(|m| votes(m) && group.learners.contains(&m.replica));
     strangers
         .into_iter()
         .find(|s| *s != me && !(waiting && group.voters.contains(s)))

@@ -13,6 +13,7 @@ pub mod operations;
 pub mod resources;
 pub mod timing;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -38,7 +39,7 @@ pub const REQUESTS_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Give this to the log.
-    Propose(Entry),
+    Propose(Box<Entry>),
     /// Change who replicates or votes.
     Membership(MembershipChange),
 }
@@ -122,9 +123,10 @@ impl Coordinator {
 
     /// Takes in a node's report. One that is older than what is known is passed over.
     pub fn on_report(&mut self, now: Moment, report: Report) {
-        let older = self.reports.get(&report.replica).is_some_and(|(known, _)| {
-            (known.boot, known.number) >= (report.boot, report.number)
-        });
+        let older = self
+            .reports
+            .get(&report.replica)
+            .is_some_and(|(known, _)| (known.boot, known.number) >= (report.boot, report.number));
         if self.term.is_some() && !older {
             self.reports.insert(report.replica, (report, now));
         }
@@ -239,7 +241,7 @@ impl Coordinator {
             command,
             reasons,
         };
-        out.push(Decision::Propose(entry));
+        out.push(Decision::Propose(Box::new(entry)));
     }
 
     /// What this coordinator sees of the nodes.
@@ -250,10 +252,8 @@ impl Coordinator {
         pulse: &Pulse,
         group: &Group,
     ) -> View {
-        let heard: BTreeMap<ReplicaId, bool> = pulse
-            .hearing()
-            .map(|(id, h)| (id, h.suspect(now, pulse.timers().heartbeat)))
-            .collect();
+        let heard: BTreeMap<ReplicaId, bool> =
+            pulse.hearing().map(|(id, h)| (id, h.suspect(now, pulse.timers().heartbeat))).collect();
         let mut view = View::new();
         for (name, member) in &state.members {
             let replica = member.replica;

@@ -84,13 +84,7 @@ impl Coordinator {
     }
 
     /// The holder said that it is active: recorded once, with the measured phases.
-    fn note_active(
-        &mut self,
-        now: Now,
-        case: &Case<'_>,
-        holder: &Holder,
-        out: &mut Vec<Decision>,
-    ) {
+    fn note_active(&mut self, now: Now, case: &Case<'_>, holder: &Holder, out: &mut Vec<Decision>) {
         if holder.active || self.is_pending(case.name) {
             return;
         }
@@ -143,11 +137,8 @@ impl Coordinator {
             let (target, mut why) = placement::choose(state, case.view, case.name, &wish);
             let ready = target.is_some_and(|t| t != node && self.target_ready(case, spec, &t));
             if ready {
-                let first = if draining {
-                    Reason::Draining { node }
-                } else {
-                    Reason::NotAllowed { node }
-                };
+                let first =
+                    if draining { Reason::Draining { node } } else { Reason::NotAllowed { node } };
                 why.insert(0, first);
                 return Some(why);
             }
@@ -314,9 +305,11 @@ impl Coordinator {
         let failed = self.reports.values().any(|(report, _)| {
             case.state.node_of(report.replica) == Some(last)
                 && report.failures.iter().any(|f| f.resource == *case.name)
-        }) || case.held.failures.back().is_some_and(|f| {
-            f.node == *last && f.epoch == Some(case.held.epoch)
-        });
+        }) || case
+            .held
+            .failures
+            .back()
+            .is_some_and(|f| f.node == *last && f.epoch == Some(case.held.epoch));
         (failed && spec.standby == Standby::Hot).then(|| last.clone())
     }
 

@@ -57,10 +57,7 @@ impl Grants {
 
     pub(super) fn granted(&mut self, node: ReplicaId, until: Moment) {
         let inherited = self.inherited_until;
-        let granted = self
-            .nodes
-            .entry(node)
-            .or_insert(Granted { until: inherited, barred: false });
+        let granted = self.nodes.entry(node).or_insert(Granted { until: inherited, barred: false });
         granted.until = granted.until.max(until);
     }
 

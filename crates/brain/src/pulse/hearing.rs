@@ -56,7 +56,8 @@ impl Hearing {
         if heartbeat.boot > self.boot {
             let links = self.links;
             *self = Hearing { links, received_share: 1.0, ..Hearing::default() };
-            self.interval = Interval { mean: interval.0 as f32, deviation: interval.0 as f32 / 4.0 };
+            self.interval =
+                Interval { mean: interval.0 as f32, deviation: interval.0 as f32 / 4.0 };
         } else {
             let missing = (heartbeat.seq - self.seq - 1).min(100) as i32;
             self.received_share *= 0.99_f32.powi_(missing);

@@ -44,7 +44,8 @@ impl Lease {
         match self.end {
             Some(present) => {
                 self.end = Some(present.max(end));
-                self.fresh_from = if self.fresh_from == u64::MAX { commit } else { self.fresh_from };
+                self.fresh_from =
+                    if self.fresh_from == u64::MAX { commit } else { self.fresh_from };
             }
             None => {
                 self.end = Some(end);

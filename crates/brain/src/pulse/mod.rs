@@ -273,8 +273,7 @@ impl Pulse {
 
     /// When the beat with this number was sent, where it is remembered.
     fn sent(&self, seq: u64) -> Option<Sent> {
-        let remembered =
-            seq >= 1 && seq <= self.seq && seq + BEATS_REMEMBERED as u64 > self.seq;
+        let remembered = seq >= 1 && seq <= self.seq && seq + BEATS_REMEMBERED as u64 > self.seq;
         remembered.then(|| self.sent[seq as usize % BEATS_REMEMBERED])
     }
 

@@ -7,7 +7,9 @@ use journal::{Recovered, Replica, ReplicaConfig};
 use kernel::{Input, Kernel, KernelConfig, Output};
 use model::operation::{Operation, Outcome};
 use model::state::{ClusterState, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole};
-use model::{ClusterMs, ClusterSpec, Command, Entry, Moment, NodeName, NodeSpec, Profile, ReplicaId};
+use model::{
+    ClusterMs, ClusterSpec, Command, Entry, Moment, NodeName, NodeSpec, Profile, ReplicaId,
+};
 
 fn name(text: &str) -> NodeName {
     text.parse().unwrap()
@@ -120,10 +122,7 @@ fn a_cluster_of_one_stays_in_office_while_a_second_node_joins() {
     assert!(matches!(done[..], [Ok(Outcome::Committed { .. })]), "{done:?}");
     let operation = Operation::Join(request("b", Some([9; 32])));
     let done = a.give(Input::Operate { number: 2, by, operation });
-    assert!(
-        matches!(done[..], [Ok(Outcome::Joined { replica: ReplicaId(2), .. })]),
-        "{done:?}"
-    );
+    assert!(matches!(done[..], [Ok(Outcome::Joined { replica: ReplicaId(2), .. })]), "{done:?}");
     for step in 0..100 {
         a.pass(100);
         assert!(a.leads(), "out of office {} ms after the join", step * 100);

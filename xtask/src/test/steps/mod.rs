@@ -1,0 +1,25 @@
+//! The steps, in the order in which they run: the quickest to fail first. To add one, write its
+//! file and put it into the list.
+
+mod clippy;
+mod deny;
+mod docs;
+mod format;
+mod seeds;
+mod static_binary;
+mod tidy;
+mod unit;
+
+use super::step::Step;
+
+/// All steps.
+pub(super) static ALL: &[Step] = &[
+    format::STEP,
+    tidy::STEP,
+    clippy::STEP,
+    unit::STEP,
+    docs::STEP,
+    deny::STEP,
+    seeds::STEP,
+    static_binary::STEP,
+];

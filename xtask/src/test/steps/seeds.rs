@@ -1,0 +1,17 @@
+//! Simulated clusters with faults.
+
+use crate::seeds;
+use crate::test::count::{self, Words};
+use crate::test::needs::Needs;
+use crate::test::step::{Step, When};
+
+/// How many; more are run by `cargo xtask seeds`.
+const COUNT: &str = "200";
+
+pub(super) const STEP: Step = Step {
+    name: "seeds",
+    about: "200 simulated clusters with faults",
+    when: When::All,
+    needs: Needs { paths: &["crates/sim/src/bin/seeds.rs"], ..Needs::NOTHING },
+    run: || count::run(&mut seeds::command(COUNT, None), Words::Ours),
+};
