@@ -132,15 +132,19 @@ impl Kernel {
                 }
             }
             Command::Renounce { term, candidate } if own_term && self.leads == Some(*term) => {
-                // Refused where the candidate votes no more: the office ends with its authority.
-                if self.replica.transfer(candidate.0).is_err() {
-                    self.replica.step_down();
-                }
+                self.hand_over(*candidate);
             }
             Command::Apply { .. } | Command::Join { .. } | Command::Forget { .. } => {
                 self.notice_configuration(pulse, now, out);
             }
             _ => {}
+        }
+    }
+
+    /// Refused where the candidate votes no more: then the office ends here and now.
+    fn hand_over(&mut self, candidate: ReplicaId) {
+        if self.replica.transfer(candidate.0).is_err() {
+            self.replica.step_down();
         }
     }
 

@@ -180,7 +180,7 @@ impl Denial {
                  `backstay token --role viewer`"
             }
             Denial::Expired(_) => {
-                "a node renews it with `backstay renew`; a person joins again with a new token"
+                "a node's agent renews it when it starts; a person joins again with a new token"
             }
             Denial::TooLate(_) => "join again with a new token, which an operator makes",
             Denial::Role { .. } => "use the credential of somebody whose role may, an operator's",

@@ -181,6 +181,8 @@ pub enum Refusal {
     /// It can't be done now, and nothing was: no quorum, no coordinator (503). A client asks
     /// another node.
     Unavailable,
+    /// It may have been done or not (504): nobody else may be asked to do it.
+    Unknown,
     /// A mistake of ours (500).
     Internal,
 }

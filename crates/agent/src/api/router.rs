@@ -206,6 +206,7 @@ fn status(refusal: Refusal) -> StatusCode {
         Refusal::NotFound => StatusCode::NOT_FOUND,
         Refusal::Conflict => StatusCode::CONFLICT,
         Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Unknown => StatusCode::GATEWAY_TIMEOUT,
         Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -54,7 +54,7 @@ pub enum Refusal {
         role: Role,
     },
     /// It has run out.
-    #[error("the certificate of {0} has run out; renew it (`backstay renew`)")]
+    #[error("the certificate of {0} has run out; its agent renews it when it starts")]
     Expired(String),
     /// It begins in the future.
     #[error("the certificate of {0} is not valid yet; set this machine's clock right")]

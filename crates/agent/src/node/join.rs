@@ -39,6 +39,14 @@ pub enum JoinError {
     /// There is a node in the directory.
     #[error("{0} already holds a node; a second one needs a directory of its own")]
     Exists(std::path::PathBuf),
+    /// The directory can't be made.
+    #[error("{path} can't be made ({source}); nothing was asked of the cluster")]
+    Directory {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The cluster refused, or was not reached.
     #[error(transparent)]
     Call(#[from] ClientError),
@@ -62,6 +70,10 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
     if files.exist() || data.node().is_ok() {
         return Err(JoinError::Exists(data.path().to_path_buf()));
     }
+    // Before the token is spent: a directory that can't be made would waste it.
+    std::fs::create_dir_all(data.path()).map_err(|source| {
+        JoinError::Directory { path: data.path().to_path_buf(), source }
+    })?;
     let key = NodeKey::generate()?;
     let datagram = DatagramKey::generate();
     let body = json!({

@@ -89,6 +89,7 @@ impl Cluster {
 /// A failed call's exit status.
 pub(crate) fn failure(error: ClientError) -> Failure {
     let status = match &error {
+        ClientError::Refused { status: 504, .. } => 6,
         ClientError::Refused { .. } => 4,
         ClientError::Unreachable { .. } | ClientError::NoEndpoint | ClientError::Circle => 5,
         ClientError::Unknown { .. } => 6,
