@@ -67,13 +67,7 @@ impl Kernel {
         }
     }
 
-    fn apply(
-        &mut self,
-        pulse: &mut Pulse,
-        now: Now,
-        committed: &Committed,
-        out: &mut Vec<Output>,
-    ) {
+    fn apply(&mut self, pulse: &mut Pulse, now: Now, committed: &Committed, out: &mut Vec<Output>) {
         self.look = true;
         let data = match &committed.payload {
             Payload::Data(data) => data,
@@ -139,7 +133,8 @@ impl Kernel {
             }
             Command::Renounce { term, candidate } if own_term && self.leads == Some(*term) => {
                 // Refused where the candidate votes no more: the office ends with its authority.
-                if self.replica.transfer(candidate.0).is_err() {
+                let begun = self.replica.transfer(candidate.0);
+                if begun.is_err() {
                     self.replica.step_down();
                 }
             }

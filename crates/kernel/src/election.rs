@@ -4,8 +4,8 @@ use brain::coordinator::Now;
 use brain::pulse::Pulse;
 use brain::pulse::promise::Ballot;
 use journal::{Message, MessageType, StepError};
-use model::{ReplicaId, Span};
 use model::state::{MemberRole, Renounced};
+use model::{ReplicaId, Span};
 
 use crate::{Kernel, Output};
 
@@ -98,9 +98,9 @@ impl Kernel {
     /// The proof to send along with a message.
     pub(crate) fn proof_for(&self, message: &Message) -> Option<Renounced> {
         match message.msg_type() {
-            MessageType::MsgRequestVote => {
-                self.proof.filter(|p| p.candidate == self.config.replica && p.term + 1 == message.term)
-            }
+            MessageType::MsgRequestVote => self
+                .proof
+                .filter(|p| p.candidate == self.config.replica && p.term + 1 == message.term),
             MessageType::MsgTimeoutNow => self.state.renounced.filter(|p| p.term == message.term),
             _ => None,
         }
@@ -108,11 +108,7 @@ impl Kernel {
 
     /// Stands for election where nobody leads and no promise forbids it. Voters take turns by
     /// rank, so that two rarely stand at once; pre-vote keeps a hopeless candidacy harmless.
-    pub(crate) fn consider_standing(
-        &mut self,
-        pulse: &Pulse,
-        now: Now,
-    ) {
+    pub(crate) fn consider_standing(&mut self, pulse: &Pulse, now: Now) {
         let me = self.config.replica;
         let status = self.replica.role();
         let configurations = &self.configurations;

@@ -31,11 +31,9 @@ impl Kernel {
         self.refresh_pulse(pulse);
         let Some(term) = leads else { return self.coordinator.follow() };
         // Whoever stood on a renounce entry was elected while promises were still running.
-        let transferred = self
-            .proof
-            .is_some_and(|p| p.candidate == self.config.replica && p.term + 1 == term);
-        let succession =
-            if transferred { Succession::Transferred } else { Succession::Elected };
+        let transferred =
+            self.proof.is_some_and(|p| p.candidate == self.config.replica && p.term + 1 == term);
+        let succession = if transferred { Succession::Transferred } else { Succession::Elected };
         let holders = self.state.resources.values().filter_map(|held| held.holder.as_ref());
         let known: Vec<ReplicaId> =
             holders.map(|h| h.replica).chain(self.state.replicas()).collect();

@@ -5,8 +5,9 @@
 //! glue that could differ. The [`brain::Pulse`] is passed in at each call because the agent
 //! shares it with the heartbeat thread under a lock (DESIGN.md, rule 1).
 //!
-//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Nothing may rest on the coordinator
-//! applying an entry before others do: a quorum can commit it while its own disk is slow.
+//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Nothing may rest on
+//! the coordinator applying an entry before others do: a quorum can commit it while the
+//! coordinator's own disk is slow.
 
 mod apply;
 mod election;
@@ -248,7 +249,8 @@ impl Kernel {
         };
         // The end moves with every grant; that there is one is what matters between ticks.
         let rests_on = LeaseView { end: lease.end.map(|_| Moment::ZERO), ..lease };
-        if self.acted_on.replace((self.state.index, rests_on)) == Some((self.state.index, rests_on)) {
+        if self.acted_on.replace((self.state.index, rests_on)) == Some((self.state.index, rests_on))
+        {
             return;
         }
         let actions = self.member.reconcile(now.moment, &self.state, lease);

@@ -89,8 +89,7 @@ impl Kernel {
     ) -> Option<Result<Outcome, Refusal>> {
         let group = self.group();
         let asker = Asker { request, by };
-        let taken =
-            self.coordinator.operate(now, &self.state, pulse, &group, &asker, operation);
+        let taken = self.coordinator.operate(now, &self.state, pulse, &group, &asker, operation);
         match taken {
             Ok((taken, decisions)) => {
                 self.carry_out(pulse, decisions, out);
@@ -177,8 +176,7 @@ impl Kernel {
         for_ms: u64,
         out: &mut Vec<Output>,
     ) {
-        let decisions =
-            self.coordinator.absence(now, &self.state, who, boot, request, for_ms);
+        let decisions = self.coordinator.absence(now, &self.state, who, boot, request, for_ms);
         if !decisions.is_empty() {
             // Counted from here, not from applying it: with a slow disk of our own, the node may
             // learn of the commit long before we do, and count on its longer lease.

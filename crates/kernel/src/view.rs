@@ -238,9 +238,9 @@ impl Kernel {
 
     fn resources(&self, view: Option<&View>, own: &Report) -> Vec<ResourceStatus> {
         let standby_here = |name: &ResourceName| {
-            own.instances.iter().any(|i| {
-                i.resource == *name && i.phase == model::report::InstancePhase::Standby
-            })
+            own.instances
+                .iter()
+                .any(|i| i.resource == *name && i.phase == model::report::InstancePhase::Standby)
         };
         let status = |(name, held): (&ResourceName, &model::state::ResourceState)| {
             let holder = held.holder.as_ref();

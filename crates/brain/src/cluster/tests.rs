@@ -7,7 +7,7 @@ use model::report::{Failure, FailureSignature};
 use model::spec::{
     ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
 };
-use model::state::{FailureKey, Genesis, JoinRequest, MemberRole, TokenRecord};
+use model::state::{FailureKey, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole};
 use model::{Epoch, NodeName, Profile, ReplicaId, ResourceName};
 
 use super::*;
@@ -98,7 +98,7 @@ impl Log {
     fn token(&mut self, byte: u8) {
         let token = TokenRecord {
             hash: [byte; 32],
-            role: MemberRole::Voter,
+            role: TokenRole::Voter,
             node: None,
             expires: ClusterMs(10_000),
             used: false,
@@ -186,10 +186,8 @@ fn a_token_is_good_for_one_join_until_it_expires() {
 #[test]
 fn a_rejoin_takes_a_new_incarnation_of_a_known_node_alone() {
     let mut log = Log::new();
-    let join = |name, replica| Command::Join {
-        request: request(name, None),
-        replica: ReplicaId(replica),
-    };
+    let join =
+        |name, replica| Command::Join { request: request(name, None), replica: ReplicaId(replica) };
     log.refuses(join("b", 2));
     assert_eq!(log.apply(join("a", 2)), Applied::Done);
     assert_eq!(log.state.replica_of(&node("a")), Some(ReplicaId(2)));

@@ -3,6 +3,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use model::Profile;
 use model::command::RequestId;
 use model::heartbeat::{Ack, Heartbeat, Promised};
 use model::operation::{Operation, Refusal};
@@ -12,8 +13,9 @@ use model::report::{
 use model::spec::{
     ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
 };
-use model::state::{FailureKey, FailureRecord, Genesis, JoinRequest, MemberRole, TokenRecord};
-use model::Profile;
+use model::state::{
+    FailureKey, FailureRecord, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole,
+};
 
 use super::operations::Asker;
 use super::*;
@@ -186,8 +188,7 @@ impl Office {
         let asker = Asker { request, by: "ann".into() };
         let now = Now { moment: self.now, wall_ms: 0 };
         let (state, pulse, group) = (&self.state, &self.pulse, &self.group);
-        let (_, made) =
-            self.coordinator.operate(now, state, pulse, group, &asker, operation)?;
+        let (_, made) = self.coordinator.operate(now, state, pulse, group, &asker, operation)?;
         Ok(self.commit(made))
     }
 
@@ -259,7 +260,7 @@ fn first_state(spec: ResourceSpec) -> ClusterState {
     })];
     for (n, name) in NODES.into_iter().enumerate().skip(1) {
         let hash = [n as u8; 32];
-        let (role, expires) = (MemberRole::Voter, ClusterMs(u64::MAX));
+        let (role, expires) = (TokenRole::Voter, ClusterMs(u64::MAX));
         let token = TokenRecord { hash, role, node: None, expires, used: false };
         commands.push(Command::AddToken { token });
         let request = JoinRequest { token: Some(hash), ..request(name) };

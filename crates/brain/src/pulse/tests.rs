@@ -292,9 +292,10 @@ fn a_successor_counts_everyone_as_granted_for_grace_or_after_a_transfer_for_the_
 
 #[test]
 fn a_successor_waits_by_the_longer_profile_that_was_in_force_lately() {
-    for (succession, wait) in
-        [(Succession::Elected, Span::from_ms(4_000)), (Succession::Transferred, Span::from_ms(8_000))]
-    {
+    for (succession, wait) in [
+        (Succession::Elected, Span::from_ms(4_000)),
+        (Succession::Transferred, Span::from_ms(8_000)),
+    ] {
         let mut a = pulse(A);
         a.set_timers(ms(0), Profile::Wan.timers());
         a.set_timers(ms(1), Profile::Cloud.timers());
