@@ -35,7 +35,9 @@ pub(crate) struct Judge {
     absences: BTreeMap<ReplicaId, u64>,
     pub(crate) handed: BTreeSet<(usize, usize, Epoch)>,
     index: u64,
-    last_election: u64,
+    /// The newest coordinator was elected while promises to its predecessor were running, so it
+    /// can only have been by a renounce entry.
+    by_proof: bool,
     pub(crate) unplanned: BTreeMap<ResourceName, u64>,
     pub(crate) lapses: u64,
 }
@@ -52,7 +54,7 @@ impl Judge {
             absences: BTreeMap::new(),
             handed: BTreeSet::new(),
             index: state.index,
-            last_election: 0,
+            by_proof: false,
             unplanned: BTreeMap::new(),
             lapses: 0,
         }
@@ -153,7 +155,11 @@ impl World {
         if self.judge.renounced.iter().any(|r| r.term + 1 == term && r.candidate == replica) {
             self.coverage.hit("transfer");
         }
-        self.judge.last_election = self.now;
+        let votes = |node: &&crate::world::Node| node.kind != crate::plan::Kind::Member;
+        let voters = self.nodes.iter().filter(votes).count();
+        let free = |node: &&crate::world::Node| node.bound_until <= self.now;
+        let free = self.nodes.iter().filter(votes).filter(free).count();
+        self.judge.by_proof = free < voters / 2 + 1;
         let other = *self.judge.leaders.entry(term).or_insert(replica);
         if other != replica {
             let what = format!("{other} and {replica} both led term {term}");
@@ -165,7 +171,6 @@ impl World {
         if !self.is_bounded() {
             return;
         }
-        let now = self.now;
         let Some(agent) = self.nodes[n].agent.as_ref() else { return };
         let Some(at) = agent.pulse.leading_since() else { return };
         let timers = *agent.pulse.timers();
@@ -173,12 +178,10 @@ impl World {
         let granted: Vec<(ReplicaId, Moment)> = nodes
             .filter_map(|other| Some((other.replica?, agent.pulse.granted_until(other.replica?))))
             .collect();
-        let bound = self.nodes.iter().filter(|node| node.bound_until > now).count();
-        let _ = bound;
         let election = Election {
             coordinator,
             at,
-            transferred: false,
+            transferred: self.judge.by_proof,
             grace: timers.grace,
             lease: timers.lease,
             drift_ppm: timers.drift_ppm,
@@ -349,7 +352,7 @@ impl World {
                 }
             }
             EventKind::Vacated { resource, .. } => {
-                self.on_taken(n, resource, event, leading, None);
+                self.on_taken(resource, event, leading, None);
                 self.judge.holders.remove(resource);
             }
             EventKind::Active { resource, node, epoch, .. } => {
@@ -403,13 +406,12 @@ impl World {
             .and_then(|held| held.moves.iter().rev().find(|m| m.epoch == *epoch));
         // A later entry of the same step may have replaced it already.
         let Some(evidence) = made.map(|m| m.evidence.clone()) else { return };
-        self.on_taken(n, resource, event, leading, Some(evidence));
+        self.on_taken(resource, event, leading, Some(evidence));
     }
 
     /// A holder lost its resource: by evidence, or because its last grant had passed.
     fn on_taken(
         &mut self,
-        n: usize,
         resource: &ResourceName,
         event: &Event,
         leading: bool,
@@ -445,7 +447,6 @@ impl World {
         if leading || !by_coordinator {
             self.require(proves(evidence.as_ref(), &held));
         }
-        let _ = n;
     }
 }
 

@@ -9,7 +9,7 @@ use model::spec::{
     ClusterSpec, Failback, NodeSpec, ProcessSpec, Promote, RecoverySpec, ResourceKind,
     ResourceSpec, Standby,
 };
-use model::state::{ClusterState, Genesis, JoinRequest, MemberRole, TokenRecord};
+use model::state::{ClusterState, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole};
 use model::{ClusterMs, Command, NodeName, ReplicaId, ResourceName};
 
 use crate::plan::{Kind, Plan};
@@ -131,7 +131,11 @@ pub(crate) fn first_state(plan: &Plan, spec: ClusterSpec) -> ClusterState {
     let mut commands = vec![Command::Genesis(genesis)];
     for n in 1..plan.kinds.len() {
         let hash = [n as u8; 32];
-        let role = role(plan.kinds[n]);
+        let role = match plan.kinds[n] {
+            Kind::Voter => TokenRole::Voter,
+            Kind::Witness => TokenRole::Witness,
+            Kind::Member => TokenRole::Member,
+        };
         let token =
             TokenRecord { hash, role, node: None, expires: ClusterMs(u64::MAX), used: false };
         let request = JoinRequest { token: Some(hash), ..join_request(plan, n) };

@@ -7,7 +7,7 @@ use model::{Epoch, Moment};
 
 use crate::cluster::{RESOURCES, node_name, resource_name, resource_number};
 use crate::event::{Ev, Part, Step};
-use crate::plan::MILLI;
+use crate::plan::{Class, MILLI};
 use crate::store::Judged;
 use crate::world::{Inst, World};
 
@@ -102,16 +102,34 @@ impl World {
         self.tell(n, InstanceEvent::Refused { resource, failure, runs });
     }
 
+    /// Some services fail to start, or to be promoted, now and then.
+    fn misbehaves(&mut self, kind: usize) -> bool {
+        let failing = self.plan.class == Class::Swarm && !self.healed;
+        failing && self.plan.faults.len().is_multiple_of(kind) && self.rng.permille(30)
+    }
+
+    /// Nothing is done: an old epoch is refused for good, anything else may be asked again.
+    fn decline(&mut self, n: usize, r: usize, epoch: Epoch) {
+        let resource = resource_name(r);
+        self.tell(
+            n,
+            if epoch <= self.nodes[n].seen[r] {
+                InstanceEvent::EpochRefused(resource, epoch)
+            } else {
+                InstanceEvent::NotNow(resource)
+            },
+        );
+    }
+
     fn start_instance(&mut self, n: usize, r: usize, role: StartRole) {
-        let failed = !self.healed && self.plan.faults.len() % 3 == 0 && self.rng.permille(30);
+        let failed = self.misbehaves(3);
         if failed || self.nodes[n].instances.contains_key(&r) {
             let runs = self.nodes[n].instances.contains_key(&r);
             return self.refuse(n, r, Failure::StartFailed("no such file".into()), runs);
         }
         let epoch = match role {
             StartRole::Active(epoch) if !self.may_activate(n, r, epoch) => {
-                let failure = Failure::PromoteFailed("no lease".into());
-                return self.refuse(n, r, failure, false);
+                return self.decline(n, r, epoch);
             }
             StartRole::Active(epoch) => Some(epoch),
             StartRole::Standby => None,
@@ -141,8 +159,10 @@ impl World {
             inst.phase == InstancePhase::Standby && inst.epoch.is_none() && !inst.ending
         });
         if !may || !standby {
-            let runs = self.nodes[n].instances.contains_key(&r);
-            return self.refuse(n, r, Failure::PromoteFailed("not now".into()), runs);
+            return self.decline(n, r, epoch);
+        }
+        if self.misbehaves(4) {
+            return self.refuse(n, r, Failure::PromoteFailed("said no".into()), true);
         }
         self.hand_out(n, r, epoch);
         let Some(inst) = self.nodes[n].instances.get_mut(&r) else { return };
@@ -198,7 +218,7 @@ impl World {
             Step::Started | Step::Promoted if inst.ending => {}
             Step::Started if inst.epoch.is_none() => {
                 inst.phase = InstancePhase::Standby;
-                self.tell(n, InstanceEvent::Standby(resource));
+                self.tell(n, InstanceEvent::Ready(resource));
             }
             Step::Started | Step::Promoted => {
                 inst.phase = InstancePhase::Active;

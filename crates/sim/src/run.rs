@@ -8,7 +8,6 @@ use model::report::InstancePhase;
 
 use crate::cluster::{RESOURCES, resource_name};
 use crate::coverage::Coverage;
-use crate::network::LINKS;
 use crate::plan::{Class, MILLI, Plan, SECOND};
 use crate::world::World;
 
@@ -106,7 +105,6 @@ impl World {
                 }
             }
         }
-        debug_assert_eq!(LINKS, 2);
     }
 
     /// How long healing may take: elections, leases that run out, an absence's rest, a rejoin

@@ -344,7 +344,7 @@ impl Agent {
             state,
             newest_event: newest,
             metrics: Arc::clone(&metrics),
-            figures: Figures(Arc::new(move || figures())),
+            figures: Figures(Arc::new(figures)),
         });
         let api = ApiServer::start(
             runtime.handle(),

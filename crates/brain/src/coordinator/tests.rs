@@ -13,7 +13,9 @@ use model::report::{
 use model::spec::{
     ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
 };
-use model::state::{FailureKey, FailureRecord, Genesis, JoinRequest, MemberRole, TokenRecord};
+use model::state::{
+    FailureKey, FailureRecord, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole,
+};
 
 use super::operations::Asker;
 use super::*;
@@ -258,7 +260,7 @@ fn first_state(spec: ResourceSpec) -> ClusterState {
     })];
     for (n, name) in NODES.into_iter().enumerate().skip(1) {
         let hash = [n as u8; 32];
-        let (role, expires) = (MemberRole::Voter, ClusterMs(u64::MAX));
+        let (role, expires) = (TokenRole::Voter, ClusterMs(u64::MAX));
         let token = TokenRecord { hash, role, node: None, expires, used: false };
         commands.push(Command::AddToken { token });
         let request = JoinRequest { token: Some(hash), ..request(name) };
