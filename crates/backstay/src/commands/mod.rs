@@ -107,6 +107,17 @@ impl Failure {
         Failure { status: 1, text: error.to_string() }
     }
 
+    /// It failed, and what lies behind it is needed to know what to do.
+    pub(crate) fn caused(error: impl std::error::Error) -> Failure {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text.push_str(&format!("\n  because: {error}"));
+            cause = error.source();
+        }
+        Failure { status: 1, text }
+    }
+
     /// It failed in a way that has an exit status of its own.
     pub(crate) fn with(status: u8, error: impl ToString) -> Failure {
         Failure { status, text: error.to_string() }

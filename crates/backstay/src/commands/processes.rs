@@ -78,7 +78,7 @@ pub(crate) fn launcher(args: &LauncherArgs) -> Done {
         Some(path) if path.as_os_str() == "off" => CgroupChoice::Off,
         Some(path) => CgroupChoice::At(path.clone()),
     };
-    drivers::launcher::run(options).map_err(Failure::new)
+    drivers::launcher::run(options).map_err(Failure::caused)
 }
 
 pub(crate) fn guard(args: &GuardArgs) -> Done {
@@ -94,5 +94,5 @@ pub(crate) fn guard(args: &GuardArgs) -> Done {
         (None, true) => Reboot::Really,
         (None, false) => Reboot::Never,
     };
-    drivers::guard::run(options).map_err(Failure::new)
+    drivers::guard::run(options).map_err(Failure::caused)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::premises::{NODES, Premises};
+use super::premises::{NODES, Premises, RUN};
 
 /// The resource that is kept up.
 pub(super) const RESOURCE: &str = "orders";
@@ -30,7 +30,7 @@ fn asking(premises: &Premises, node: usize) -> Vec<String> {
 /// `--data` and `--run` of a node.
 fn dirs(premises: &Premises, node: usize) -> Vec<String> {
     let dir = premises.node_dir(node);
-    let (data, run) = (path(&dir.join("data")), path(&dir.join("run")));
+    let (data, run) = (path(&dir.join("data")), path(&dir.join(RUN)));
     vec!["--data".to_owned(), data, "--run".to_owned(), run]
 }
 

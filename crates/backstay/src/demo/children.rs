@@ -21,7 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use drivers::process::cgroup::{self, CgroupChoice, CgroupRoot};
 
 use super::error::{DemoError, system};
-use super::premises::NODES;
+use super::premises::{NODES, RUN};
 
 /// Most children alive at once: three nodes of three processes, store, client, one command.
 pub(super) const CHILDREN_MAX: usize = 64;
@@ -177,7 +177,7 @@ pub(super) fn clean_up() -> Leftovers {
 /// Removes what killed launchers leave of their cgroups, and returns what stays. Preparing a
 /// root finds the one that is there, wherever cgroups are mounted.
 fn remove_cgroups(dir: &Path) -> Vec<PathBuf> {
-    let runs = NODES.map(|node| (node, dir.join(node).join("run")));
+    let runs = NODES.map(|node| (node, dir.join(node).join(RUN)));
     let roots = runs.iter().filter(|(_, run)| run.exists()).filter_map(|(node, run)| {
         let name = cgroup::root_name(node, run);
         CgroupRoot::prepare(&CgroupChoice::Auto, &name).ok().flatten()

@@ -24,8 +24,14 @@ pub(super) const API_PORT: u16 = 7402;
 pub(super) const ORDERS_PORT: u16 = 7500;
 /// Where the store listens.
 pub(super) const STORE_PORT: u16 = 7501;
-/// Networks tried before giving up.
+/// The run directory of a node, in the node's own.
+pub(super) const RUN: &str = "r";
+/// Networks, and names for the directory, tried before giving up.
 const DRAWS_MAX: u32 = 32;
+/// Longest name of a directory for temporary files below which the sockets of instances fit; past
+/// it [`SHORT`] is taken. All that we put below it is short for the same reason.
+const BASE_BYTES_MAX: usize = 15;
+const SHORT: &str = "/tmp";
 
 /// Directory and network of one demo.
 #[derive(Debug, Clone)]
@@ -42,9 +48,7 @@ impl Premises {
     pub(super) fn draw() -> Result<Premises, DemoError> {
         let lot = || RandomState::new().hash_one(std::process::id());
         let network = free_network(lot)?;
-        let dir = std::env::temp_dir().join(format!("backstay-demo-{:08x}", lot() as u32));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
-        made.map_err(system(format!("make the directory {}", dir.display())))?;
+        let dir = make_dir(&base(std::env::temp_dir()), lot)?;
         Ok(Premises { dir, network })
     }
 
@@ -114,6 +118,28 @@ impl Premises {
         };
         directions().flat_map(|d| protocols.map(|p| route(d, p))).collect()
     }
+}
+
+/// Where temporary files go, unless sockets would have too long a path there.
+fn base(temporary: PathBuf) -> PathBuf {
+    let fits = temporary.as_os_str().len() <= BASE_BYTES_MAX;
+    if fits { temporary } else { SHORT.into() }
+}
+
+/// Makes a directory of our own whose name nobody has yet.
+fn make_dir(base: &Path, lot: impl Fn() -> u64) -> Result<PathBuf, DemoError> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+    for _ in 0..DRAWS_MAX {
+        let dir = base.join(format!("backstay-{:05x}", lot() & 0xf_ffff));
+        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => {
+                return Err(system(format!("make the directory {}", dir.display()))(error));
+            }
+        }
+    }
+    Err(system(format!("make a directory in {}", base.display()))(last))
 }
 
 /// Every ordered pair of nodes, on each link.
@@ -187,6 +213,18 @@ mod tests {
         // Each node is reached by two others: half as many targets as relays.
         assert_eq!(targets.len(), 12);
         assert!(listen.is_disjoint(&targets));
+    }
+
+    #[test]
+    fn sockets_fit_below_whatever_is_set_for_temporary_files() {
+        let deepest = tempfile::tempdir_in(SHORT).unwrap();
+        assert_eq!(deepest.path().as_os_str().len(), BASE_BYTES_MAX);
+        assert_eq!(base(deepest.path().into()), deepest.path());
+        assert_eq!(base(deepest.path().join("x")), Path::new(SHORT));
+        let dir = make_dir(deepest.path(), || 7).unwrap();
+        drivers::run_dir::RunDir::new(dir.join(NODES[0]).join(RUN)).create().unwrap();
+        // A name that is taken is not shared.
+        assert!(make_dir(deepest.path(), || 7).is_err());
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // Killing one that was waited for already does nothing.
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -215,8 +216,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn start(dir: &Path, servers: &[&Server], store: &Store) -> Client {
-        let records = dir.join("client.jsonl");
         let servers: Vec<String> = servers.iter().map(|s| s.address.to_string()).collect();
+        Client::start_at(dir, &servers, store)
+    }
+
+    /// Starts it for servers that somebody else runs.
+    pub(crate) fn start_at(dir: &Path, servers: &[String], store: &Store) -> Client {
+        let records = dir.join("client.jsonl");
         let mut command = backstay("orders-client");
         command
             .args(["--servers", &servers.join(","), "--store", &store.address.to_string()])

@@ -1,5 +1,8 @@
 //! Tests that start the binary: one program, so that it is linked once.
 
+mod cluster_rig;
 mod demo_orders;
 mod demo_relay;
 mod demo_rig;
+mod demo_whole;
+mod node_parts;
