@@ -302,9 +302,8 @@ impl NodeBackend {
         let links = state.spec.nodes.get(&join.name).map(|n| n.links.clone()).unwrap_or_default();
         let subject = Subject { cluster: self.cluster, role, name: join.name };
         let validity = Validity::days(wall_s(), super::found::CERTIFICATE_DAYS);
-        let certificate = authority
-            .issue(&subject, &join.request, &links, validity)
-            .map_err(internal)?;
+        let certificate =
+            authority.issue(&subject, &join.request, &links, validity).map_err(internal)?;
         let welcome = Welcome {
             certificate,
             authorities: authority.certificate().to_pem(),
@@ -326,9 +325,8 @@ impl NodeBackend {
         }
         let links = state.spec.nodes.get(&caller.name).map(|n| n.links.clone()).unwrap_or_default();
         let validity = Validity::days(wall_s(), super::found::CERTIFICATE_DAYS);
-        let certificate = authority
-            .issue(&caller.subject(), request, &links, validity)
-            .map_err(internal)?;
+        let certificate =
+            authority.issue(&caller.subject(), request, &links, validity).map_err(internal)?;
         Ok(Reply::Json(json!({
             "certificate": certificate, "authorities": authority.certificate().to_pem()
         })))

@@ -71,9 +71,8 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
         return Err(JoinError::Exists(data.path().to_path_buf()));
     }
     // Before the token is spent: a directory that can't be made would waste it.
-    std::fs::create_dir_all(data.path()).map_err(|source| {
-        JoinError::Directory { path: data.path().to_path_buf(), source }
-    })?;
+    std::fs::create_dir_all(data.path())
+        .map_err(|source| JoinError::Directory { path: data.path().to_path_buf(), source })?;
     let key = NodeKey::generate()?;
     let datagram = DatagramKey::generate();
     let body = json!({
