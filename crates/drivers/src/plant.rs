@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// The planted faults of a launcher or guard. `Default` plants none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plants {
-    /// Nobody is stopped when the lease ends.
+    /// Nobody is stopped when the lease ends, not even where the agent asks for it.
     pub no_fencing: bool,
     /// While this file exists, every check whether an instance is gone sees one process left.
     pub unkillable: Option<PathBuf>,

@@ -23,7 +23,7 @@ pub(super) struct Phases {
 impl From<Timing> for Phases {
     fn from(timing: Timing) -> Phases {
         // Tenths of a millisecond: finer is noise.
-        let ms = |us: u64| (us as f64 / 100.0).round() / 10.0;
+        let ms = |us: u64| tenths(us as f64 / 1_000.0);
         Phases {
             detect: ms(timing.detect_us),
             decide: ms(timing.decide_us),
@@ -47,7 +47,7 @@ impl Phases {
     /// The middle of each phase over several moves; nothing where there was none.
     #[must_use]
     pub(super) fn median(all: &[Phases]) -> Option<Phases> {
-        let of = |pick: fn(&Phases) -> f64| median(all.iter().map(pick).collect());
+        let of = |pick: fn(&Phases) -> f64| median(all.iter().map(pick).collect()).map(tenths);
         Some(Phases {
             detect: of(|p| p.detect)?,
             decide: of(|p| p.decide)?,
@@ -56,6 +56,12 @@ impl Phases {
             promote: of(|p| p.promote)?,
         })
     }
+}
+
+/// Milliseconds to the tenth.
+#[must_use]
+pub(super) fn tenths(ms: f64) -> f64 {
+    (ms * 10.0).round() / 10.0
 }
 
 /// The middle value; of an even number, the mean of the middle two.

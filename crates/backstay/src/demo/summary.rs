@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::judge::Figures;
 use super::options::Fault;
-use super::phases::{Phases, median};
+use super::phases::{Phases, median, tenths};
 
 /// The object that `--json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -94,7 +94,8 @@ impl FaultSummary {
     #[must_use]
     pub(super) fn of(runs: &[Judged]) -> Option<FaultSummary> {
         let told = runs.iter().find(|run| !run.is_clean()).or(runs.last())?;
-        let outages: Vec<f64> = runs.iter().map(|run| tenths(run.figures.outage)).collect();
+        let outages: Vec<f64> =
+            runs.iter().map(|run| tenths(run.figures.outage.as_ms_f64())).collect();
         let sum = |pick: fn(&Figures) -> u64| runs.iter().map(|run| pick(&run.figures)).sum();
         let two_active = runs.iter().fold(Span::ZERO, |sum, run| sum + run.figures.two_active);
         let phases: Vec<Phases> = runs.iter().filter_map(|run| run.phases).collect();
@@ -102,7 +103,7 @@ impl FaultSummary {
             fault: told.fault.as_str(),
             outage_ms: Spread {
                 min: outages.iter().copied().fold(f64::INFINITY, f64::min),
-                median: median(outages.clone())?,
+                median: tenths(median(outages.clone())?),
                 max: outages.iter().copied().fold(0.0, f64::max),
             },
             acknowledged: sum(|f| f.acknowledged),
@@ -144,10 +145,6 @@ fn evidence(told: &Judged, runs: &[Judged]) -> String {
 }
 
 /// Milliseconds with one digit after the point: finer is noise.
-fn tenths(span: Span) -> f64 {
-    (span.as_ms_f64() * 10.0).round() / 10.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

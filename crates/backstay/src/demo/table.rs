@@ -13,7 +13,7 @@ const WIDTH: usize = 100;
 #[must_use]
 pub(super) fn render(summary: &Summary) -> String {
     let figures = table(
-        &["fault", "median", "min", "max", "acked", "lost", "twice", "unknown", "stale", "both ms"],
+        &["fault", "median", "min", "max", "acked", "lost", "twice", "unknown", "stale", "both"],
         summary.faults.iter().map(row),
     );
     let phases = table(
@@ -32,7 +32,7 @@ pub(super) fn render(summary: &Summary) -> String {
         "profile {profile}, {runs} run(s): how long the client went without an order, in ms\n\
          {figures}\n\
          acked, twice: orders acknowledged, and stored twice; stale: writes refused for an old \
-         epoch;\nboth ms: time with two active instances\n\n\
+         epoch;\nboth: ms with two active instances\n\n\
          where the cluster's time went, in ms (median)\n{phases}\n\n{told}\n\n{verdict}"
     )
 }
@@ -43,7 +43,8 @@ fn table(header: &[&str], rows: impl Iterator<Item = Row>) -> Table {
     table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header).add_rows(rows);
     for (number, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((1, u16::from(number + 1 == header.len())));
+        // The line between columns is a space already.
+        column.set_padding((1, 0));
         if number > 0 {
             column.set_cell_alignment(CellAlignment::Right);
         }

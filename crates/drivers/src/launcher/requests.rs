@@ -1,6 +1,6 @@
 //! What the agent asks, checked and passed on.
 
-use model::{Epoch, ResourceName};
+use model::{Epoch, ResourceName, Span};
 
 use super::core::Launcher;
 use super::instance::Stage;
@@ -176,7 +176,11 @@ impl Launcher {
             self.on_stop_of_stopped(resource, epoch, why);
             return Ok(());
         };
-        let id = instance.id;
+        let (id, active) = (instance.id, instance.role == Role::Active);
+        if self.options.plants.no_fencing && active && !self.covered(Span::ZERO) {
+            // Planted: a lapsed lease stops nothing, not even when the agent asks for it.
+            return Err(Refusal::Busy);
+        }
         self.epochs.see(resource, epoch);
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.then_active = None;

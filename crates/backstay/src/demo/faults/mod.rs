@@ -44,11 +44,14 @@ fn signal_service(stage: &mut Stage, node: usize, signal: Signal) -> Result<bool
 
 /// Kills agent, launcher, guard and service of a node, and says when.
 fn kill_node(stage: &mut Stage, node: usize) -> Result<Moment, DemoError> {
-    let moment = now();
-    stage.cluster.signal_parts(node, Signal::KILL);
-    if !signal_service(stage, node, Signal::KILL)? {
+    let pids = children::instances(&stage.premises.node_dir(node));
+    if pids.is_empty() {
         return Err(DemoError::Answer("the order server of the node that is to be killed"));
     }
+    let moment = now();
+    stage.cluster.signal_parts(node, Signal::KILL);
+    // One that went with its launcher need not be killed any more.
+    pids.iter().for_each(|pid| _ = children::signal_instance(*pid, Signal::KILL));
     Ok(moment)
 }
 
