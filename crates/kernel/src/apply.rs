@@ -133,7 +133,8 @@ impl Kernel {
             }
             Command::Renounce { term, candidate } if own_term && self.leads == Some(*term) => {
                 // Refused where the candidate votes no more: the office ends with its authority.
-                if self.replica.transfer(candidate.0).is_err() {
+                let refused = self.replica.transfer(candidate.0).is_err();
+                if refused {
                     self.replica.step_down();
                 }
             }

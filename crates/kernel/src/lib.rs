@@ -5,8 +5,9 @@
 //! glue that could differ. The [`brain::Pulse`] is passed in at each call because the agent
 //! shares it with the heartbeat thread under a lock (DESIGN.md, rule 1).
 //!
-//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Nothing may rest on the coordinator
-//! applying an entry before others do: a quorum can commit it while its own disk is slow.
+//! **Architecture invariant:** no I/O, no clock, no threads, no randomness. Nothing may rest
+//! on the coordinator applying an entry before others do: a quorum can commit it while its own
+//! disk is slow.
 
 mod apply;
 mod election;
