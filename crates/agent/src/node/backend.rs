@@ -134,7 +134,7 @@ impl NodeBackend {
 
     async fn status(&self) -> Result<Value, Reply> {
         let status = self.ask(Question::Status).await?;
-        serde_json::to_value(status).map_err(|error| internal(error))
+        serde_json::to_value(status).map_err(internal)
     }
 
     async fn ready(&self) -> Answer {
@@ -169,7 +169,7 @@ impl NodeBackend {
         let explanation = self.ask(|to| Question::Explain(resource, to)).await?;
         let explanation =
             explanation.ok_or_else(|| not_found(&format!("there is no resource {name}")))?;
-        serde_json::to_value(explanation).map(Reply::Json).map_err(|error| internal(error))
+        serde_json::to_value(explanation).map(Reply::Json).map_err(internal)
     }
 
     async fn events(&self, after: u64, limit: usize, wait: Duration) -> Answer {
@@ -302,9 +302,8 @@ impl NodeBackend {
         let links = state.spec.nodes.get(&join.name).map(|n| n.links.clone()).unwrap_or_default();
         let subject = Subject { cluster: self.cluster, role, name: join.name };
         let validity = Validity::days(wall_s(), super::found::CERTIFICATE_DAYS);
-        let certificate = authority
-            .issue(&subject, &join.request, &links, validity)
-            .map_err(|error| internal(error))?;
+        let certificate =
+            authority.issue(&subject, &join.request, &links, validity).map_err(internal)?;
         let welcome = Welcome {
             certificate,
             authorities: authority.certificate().to_pem(),
@@ -314,7 +313,7 @@ impl NodeBackend {
             endpoints: endpoints(&state.spec, &self.node),
             authority_key: (role == Role::Voter).then(|| authority.key_pem().to_string()),
         };
-        serde_json::to_value(welcome).map(Reply::Json).map_err(|error| internal(error))
+        serde_json::to_value(welcome).map(Reply::Json).map_err(internal)
     }
 
     async fn renew(&self, caller: Option<Caller>, request: &CertificateRequest) -> Answer {
@@ -326,9 +325,8 @@ impl NodeBackend {
         }
         let links = state.spec.nodes.get(&caller.name).map(|n| n.links.clone()).unwrap_or_default();
         let validity = Validity::days(wall_s(), super::found::CERTIFICATE_DAYS);
-        let certificate = authority
-            .issue(&caller.subject(), request, &links, validity)
-            .map_err(|error| internal(error))?;
+        let certificate =
+            authority.issue(&caller.subject(), request, &links, validity).map_err(internal)?;
         Ok(Reply::Json(json!({
             "certificate": certificate, "authorities": authority.certificate().to_pem()
         })))

@@ -73,7 +73,7 @@ fn nodes(status: &Value) -> String {
         if node["coordinator"] == Value::Bool(true) {
             notes.push("coordinator".to_owned());
         }
-        if node["ready"] == Value::Bool(false) && node["role"] != Value::from("witness") {
+        if node["ready"] == Value::Bool(false) && node["role"] != "witness" {
             notes.push("can't run anything".to_owned());
         }
         for (key, what) in [("drain_ms", "draining"), ("maintenance_ms", "maintenance")] {
