@@ -77,9 +77,8 @@ impl World {
     }
 
     fn check_authority(&mut self, n: usize) {
-        let in_office = |n: usize| {
-            self.nodes[n].agent.as_ref().is_some_and(|agent| agent.pulse.in_office())
-        };
+        let in_office =
+            |n: usize| self.nodes[n].agent.as_ref().is_some_and(|agent| agent.pulse.in_office());
         if !in_office(n) || (0..self.nodes.len()).filter(|n| in_office(*n)).count() < 2 {
             return;
         }
@@ -114,13 +113,8 @@ impl World {
         }
         agent.ballot = ballot;
         let Some(candidate) = role.vote.map(ReplicaId) else { return };
-        let vote = Vote {
-            voter,
-            candidate,
-            term: role.term,
-            at: self.now,
-            bound_until: node.bound_until,
-        };
+        let vote =
+            Vote { voter, candidate, term: role.term, at: self.now, bound_until: node.bound_until };
         self.note(|| format!("{} votes for {candidate} in term {}", node_name(n), role.term));
         if self.is_bounded() {
             let verdict = keeps(&vote, &self.judge.renounced);
@@ -324,17 +318,32 @@ impl World {
             return;
         }
         self.judge.index = event.index;
-        self.note(|| format!("{} applies {}: {:?} {:?}", node_name(n), event.index, event.what, event.reasons));
+        self.note(|| {
+            format!(
+                "{} applies {}: {:?} {:?}",
+                node_name(n),
+                event.index,
+                event.what,
+                event.reasons
+            )
+        });
         match &event.what {
             EventKind::Assigned { resource, from, to, epoch, planned } => {
                 self.on_assigned(n, event, leading);
-                let newest = self.nodes[n].agent.as_ref().map(|a| a.kernel.state());
-                let replica = newest.and_then(|state| state.replica_of(to));
-                let Some(replica) = replica else { return };
+                // The incarnation is the assignment's own: the node may have joined anew in the
+                // same step. Where another assignment followed in that step, it is not known.
+                let state = self.nodes[n].agent.as_ref().map(|a| a.kernel.state());
+                let holder = state
+                    .and_then(|state| state.resources.get(resource)?.holder.as_ref())
+                    .filter(|holder| holder.epoch == *epoch)
+                    .map(|holder| (to.clone(), holder.replica, *epoch));
                 let verdict = epochs::grow(resource, self.judge.highest, *epoch);
                 self.require(verdict);
                 self.judge.highest = self.judge.highest.max(*epoch);
-                self.judge.holders.insert(resource.clone(), (to.clone(), replica, *epoch));
+                match holder {
+                    Some(holder) => self.judge.holders.insert(resource.clone(), holder),
+                    None => self.judge.holders.remove(resource),
+                };
                 if from.as_ref().is_some_and(|from| from != to) && !planned {
                     *self.judge.unplanned.entry(resource.clone()).or_default() += 1;
                 }

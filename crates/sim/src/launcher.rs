@@ -41,8 +41,7 @@ impl World {
             let phase = if inst.ending { InstancePhase::Stopping } else { inst.phase };
             (resource_name(*r), phase, inst.epoch)
         });
-        let event =
-            InstanceEvent::LauncherUp { guard: node.guard, running: running.collect() };
+        let event = InstanceEvent::LauncherUp { guard: node.guard, running: running.collect() };
         self.tell(n, event);
     }
 

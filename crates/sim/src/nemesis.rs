@@ -93,7 +93,9 @@ impl World {
         };
         let length = length.min(12 * SECOND).min(left);
         let n = self.victim();
-        self.note(|| format!("FAULT {} at {} for {} ms", fault.name(), node_name(n), length / MILLI));
+        self.note(|| {
+            format!("FAULT {} at {} for {} ms", fault.name(), node_name(n), length / MILLI)
+        });
         if self.inject(fault, n, length) {
             self.coverage.hit(fault.name());
         }
@@ -186,9 +188,8 @@ impl World {
             Fault::OneWay => self.inward(n),
             Fault::Partition => {
                 let side = |m: usize| m == n || m == other;
-                let all = (0..self.nodes.len()).flat_map(|a| {
-                    (0..self.nodes.len()).map(move |b| (a, b))
-                });
+                let all =
+                    (0..self.nodes.len()).flat_map(|a| (0..self.nodes.len()).map(move |b| (a, b)));
                 all.filter(|(a, b)| side(*a) != side(*b)).collect()
             }
             Fault::StreamStall if self.rng.permille(300) => vec![(n, other)],
@@ -269,7 +270,9 @@ impl World {
             node.rejoining = None;
         }
         let machine = node.machine;
-        self.note(|| format!("{} loses power{}", node_name(n), if wipe { " and disk" } else { "" }));
+        self.note(|| {
+            format!("{} loses power{}", node_name(n), if wipe { " and disk" } else { "" })
+        });
         let delay = self.rng.skewed(100 * MILLI, 6 * SECOND);
         self.after(delay, Ev::Start { node: n, part: Part::Machine, machine });
     }
@@ -383,7 +386,9 @@ impl World {
 /// What a power loss leaves of something that was not durable.
 fn kept(rng: &mut crate::rng::Rng, unsynced: &Unsynced<'_>) -> Kept {
     match unsynced {
-        Unsynced::Directory { operations } => Kept::first(rng.below(*operations as u64 + 1) as usize),
+        Unsynced::Directory { operations } => {
+            Kept::first(rng.below(*operations as u64 + 1) as usize)
+        }
         Unsynced::Cut { .. } => Kept::everything(),
         Unsynced::Tail { bytes, offset, .. } => match rng.below(4) {
             0 => Kept::nothing(),

@@ -1,10 +1,10 @@
 //! Operators and nodes that ask for things, at random moments.
 
 use kernel::Input;
+use model::Profile;
 use model::operation::{Operation, Outcome, Refusal, Scope};
 use model::report::InstancePhase;
 use model::spec::{ClusterSpec, ResourceKind};
-use model::Profile;
 
 use crate::cluster::{RESOURCES, join_request, node_name, resource_name};
 use crate::event::{Ev, Part};
@@ -150,12 +150,7 @@ impl World {
         self.after(SECOND, Ev::Rejoin { node: n });
     }
 
-    pub(crate) fn on_answer(
-        &mut self,
-        via: usize,
-        number: u64,
-        answer: &Result<Outcome, Refusal>,
-    ) {
+    pub(crate) fn on_answer(&mut self, via: usize, number: u64, answer: &Result<Outcome, Refusal>) {
         self.note(|| format!("{} answers request {number}: {answer:?}", node_name(via)));
         let asked = |node: &crate::world::Node| node.rejoining.is_some_and(|(m, _)| m == number);
         let Some(n) = self.nodes.iter().position(asked) else { return };

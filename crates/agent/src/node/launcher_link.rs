@@ -21,9 +21,34 @@ use super::shared::{Shared, lock};
 /// Pause between attempts to reach the launcher.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// Where requests to the launcher go in; it leads nowhere while the connection is down.
+#[derive(Clone, Default)]
+pub struct LauncherPort(Arc<Mutex<Option<LauncherClient>>>);
+
+impl LauncherPort {
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// A sentence, where the launcher can't be asked now.
+    pub fn ask(&self, request: &Request) -> Result<(), String> {
+        match &*lock(&self.0) {
+            Some(client) => client.send(request).map_err(|error| error.to_string()),
+            None => Err("the launcher is not there".to_owned()),
+        }
+    }
+
+    /// Sends a request. Where the connection is down, nothing is lost: the list that follows the
+    /// next connection tells the member machine what is, and it asks again.
+    pub fn send(&self, request: &Request) {
+        if let Err(why) = self.ask(request) {
+            tracing::debug!(%why, "not asked");
+        }
+    }
+}
+
 /// The connection to the launcher, kept up by a thread of its own.
 pub struct LauncherLink {
-    client: Arc<Mutex<Option<LauncherClient>>>,
+    port: LauncherPort,
     specified: Arc<Mutex<Request>>,
 }
 
@@ -36,15 +61,13 @@ impl LauncherLink {
         run: RunDir,
         shared: Arc<Shared>,
         checks: Arc<Checks>,
+        port: LauncherPort,
     ) -> std::io::Result<LauncherLink> {
         let empty = Request::Specify { version: 0, resources: std::collections::BTreeMap::new() };
-        let link = LauncherLink {
-            client: Arc::default(),
-            specified: Arc::new(Mutex::new(empty)),
-        };
-        let (client, specified) = (Arc::clone(&link.client), Arc::clone(&link.specified));
+        let link = LauncherLink { port, specified: Arc::new(Mutex::new(empty)) };
+        let (port, specified) = (link.port.clone(), Arc::clone(&link.specified));
         std::thread::Builder::new().name("launcher-link".into()).spawn(move || {
-            keep(&run, &shared, &checks, &client, &specified);
+            keep(&run, &shared, &checks, &port, &specified);
         })?;
         Ok(link)
     }
@@ -54,7 +77,7 @@ impl LauncherLink {
         let resources = state.spec.resources.clone();
         let request = Request::Specify { version: state.spec_version, resources };
         *lock(&self.specified) = request.clone();
-        self.send(&request);
+        self.port.send(&request);
     }
 
     /// Has the launcher carry out an action.
@@ -75,25 +98,15 @@ impl LauncherLink {
             Action::Stop { resource } => {
                 let epoch = epoch(&resource);
                 let reason = "it is no longer wanted here".to_owned();
-                Request::Stop { resource, epoch, reason }
+                Request::Stop { resource, epoch, reason, at_once: false }
             }
             Action::Kill { resource } => {
                 let epoch = epoch(&resource);
                 let reason = "its epoch has ended or its health checks fail".to_owned();
-                Request::Stop { resource, epoch, reason }
+                Request::Stop { resource, epoch, reason, at_once: true }
             }
         };
-        self.send(&request);
-    }
-
-    /// Sends a request. Where the connection is down, nothing is lost: the list that follows the
-    /// next connection tells the member machine what is, and it asks again.
-    pub fn send(&self, request: &Request) {
-        if let Some(client) = &*lock(&self.client)
-            && let Err(error) = client.send(request)
-        {
-            tracing::warn!(%error, "the launcher can't be asked");
-        }
+        self.port.send(&request);
     }
 }
 
@@ -101,7 +114,7 @@ fn keep(
     run: &RunDir,
     shared: &Arc<Shared>,
     checks: &Arc<Checks>,
-    slot: &Mutex<Option<LauncherClient>>,
+    port: &LauncherPort,
     specified: &Mutex<Request>,
 ) {
     let mut told = false;
@@ -152,19 +165,18 @@ fn keep(
             }
         }
         shared.publish_lease(drivers::sys::now());
-        let asked = client
-            .send(&lock(specified).clone())
-            .and_then(|()| client.send(&Request::List));
+        let asked =
+            client.send(&lock(specified).clone()).and_then(|()| client.send(&Request::List));
         if let Err(error) = asked {
             tracing::warn!("{error}");
             continue;
         }
-        *lock(slot) = Some(client);
+        *lock(&port.0) = Some(client);
         // Ends with the connection; the sender lives in the event function.
         if ended.recv().is_err() {
             tracing::debug!("the launcher's events have ended");
         }
-        *lock(slot) = None;
+        *lock(&port.0) = None;
     }
 }
 
@@ -239,12 +251,7 @@ fn ended(gone: Gone) -> InstanceEvent {
     InstanceEvent::Gone { resource, failure, asked, age }
 }
 
-fn refused(
-    asked: Asked,
-    resource: ResourceName,
-    epoch: Epoch,
-    why: Refusal,
-) -> Vec<InstanceEvent> {
+fn refused(asked: Asked, resource: ResourceName, epoch: Epoch, why: Refusal) -> Vec<InstanceEvent> {
     tracing::debug!(?asked, %resource, %epoch, %why, "the launcher refused");
     let event = match (asked, why) {
         (Asked::Specify | Asked::Ready | Asked::ExecProbe, _) => return Vec::new(),
@@ -257,11 +264,9 @@ fn refused(
             asked: true,
             age: model::Span::ZERO,
         },
-        (Asked::Start | Asked::Promote, Refusal::Host(why)) => InstanceEvent::Refused {
-            resource,
-            failure: Failure::StartFailed(why),
-            runs: false,
-        },
+        (Asked::Start | Asked::Promote, Refusal::Host(why)) => {
+            InstanceEvent::Refused { resource, failure: Failure::StartFailed(why), runs: false }
+        }
         _ => InstanceEvent::NotNow(resource),
     };
     vec![event]

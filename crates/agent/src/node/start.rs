@@ -20,7 +20,7 @@ use super::backend::{NodeBackend, endpoints};
 use super::checks::Checks;
 use super::core::{Core, CoreInput, Ended};
 use super::files::{DataDir, FileError, NodeFile};
-use super::launcher_link::LauncherLink;
+use super::launcher_link::{LauncherLink, LauncherPort};
 use super::open::{Disk, fetch_outline, open};
 use super::peers::{PeerTable, ports};
 use super::pulse_thread::{PulseThread, bind};
@@ -216,10 +216,16 @@ impl Agent {
             .map_err(|error| AgentError::Log(error.to_string()))?;
         let config = KernelConfig { node: name.clone(), replica: me, boot: disk.start };
         let kernel = Kernel::new(config, replica, disk.state.clone(), now);
-        let checks = Arc::new(Checks::default());
-        let launcher =
-            LauncherLink::start(options.run.clone(), Arc::clone(&shared), Arc::clone(&checks))
-                .map_err(|error| AgentError::Io("start its launcher thread", error))?;
+        let port = LauncherPort::default();
+        let checks =
+            Arc::new(Checks::new(runtime.handle().clone(), Arc::clone(&shared), port.clone()));
+        let launcher = LauncherLink::start(
+            options.run.clone(),
+            Arc::clone(&shared),
+            Arc::clone(&checks),
+            port,
+        )
+        .map_err(|error| AgentError::Io("start its launcher thread", error))?;
         let (notices, noticed) = tokio::sync::mpsc::channel(super::hooks::NOTICES_MAX);
         let (newest_event, newest) = tokio::sync::watch::channel(0);
         let state = Arc::new(Mutex::new(Arc::new(disk.state)));

@@ -23,6 +23,7 @@ mod processes;
 mod status;
 mod switchover;
 mod token;
+mod vault;
 mod watch;
 
 use std::process::ExitCode;
@@ -79,8 +80,14 @@ enum Command {
     Transfer(node::TransferArgs),
     /// Remove a node from the cluster for good
     Forget(node::ForgetArgs),
+    /// Back a directory or a command's output up
+    Backup(Box<vault::WithOutput<crate::vault_cli::backup::BackupArgs>>),
+    /// Bring a backup, or a part of it, back
+    Restore(Box<vault::WithOutput<crate::vault_cli::restore::RestoreArgs>>),
+    /// Repositories, keys, verification, retention
+    Vault(Box<vault::VaultArgs>),
     /// See a service survive: a cluster on this machine, one fault after another
-    Demo(backstay::demo::command::DemoArgs),
+    Demo(vault::DemoCommand),
     /// Run one of the programs that ship as examples
     Example(backstay::orders::command::ExampleArgs),
     /// Write shell completions or man pages
@@ -139,7 +146,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Clear(args) => failover::clear(&args),
         Command::Transfer(args) => node::transfer(&args),
         Command::Forget(args) => node::forget(&args),
-        Command::Demo(args) => return backstay::demo::command::run(args),
+        Command::Backup(args) => return vault::backup(&args),
+        Command::Restore(args) => return vault::restore(&args),
+        Command::Vault(args) => return vault::vault(&args),
+        Command::Demo(args) => return vault::demo(args),
         Command::Example(args) => backstay::orders::command::run(args).map_err(Failure::new),
         Command::Complete(args) => complete::run(&args),
     };
@@ -165,4 +175,14 @@ fn start_logging(command: &Command) {
         .with_env_filter(filter)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_fits_together() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -13,6 +13,7 @@ pub mod operations;
 pub mod resources;
 pub mod timing;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -40,7 +41,7 @@ pub const REQUESTS_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Give this to the log.
-    Propose(Entry),
+    Propose(Box<Entry>),
     /// Change who replicates or votes.
     Membership(MembershipChange),
 }
@@ -242,7 +243,7 @@ impl Coordinator {
             command,
             reasons,
         };
-        out.push(Decision::Propose(entry));
+        out.push(Decision::Propose(Box::new(entry)));
     }
 
     /// What this coordinator sees of the nodes.

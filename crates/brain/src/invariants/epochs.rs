@@ -11,9 +11,7 @@ use super::{Verdict, hold};
 /// # Errors
 /// It isn't.
 pub fn grow(resource: &ResourceName, highest: Epoch, new: Epoch) -> Verdict {
-    hold(new > highest, "epochs", || {
-        format!("{resource} was assigned epoch {new} after {highest}")
-    })
+    hold(new > highest, "epochs", || format!("{resource} was assigned epoch {new} after {highest}"))
 }
 
 /// What is recorded as active was handed that epoch there, by a start or a promotion.

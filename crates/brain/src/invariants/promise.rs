@@ -28,9 +28,8 @@ pub struct Vote {
 /// # Errors
 /// The vote broke the promise.
 pub fn keeps(vote: &Vote, renounced: &[Renounced]) -> Verdict {
-    let released = renounced
-        .iter()
-        .any(|r| r.candidate == vote.candidate && r.term + 1 == vote.term);
+    let released =
+        renounced.iter().any(|r| r.candidate == vote.candidate && r.term + 1 == vote.term);
     hold(vote.at >= vote.bound_until || released, "promise", || {
         format!(
             "{} voted for {} in term {} although bound for {} ns more",

@@ -140,9 +140,8 @@ impl Member {
                 None
             }
             (InstancePhase::Active, Want::Standby) => self.give_up(resource, epoch, by_socket),
-            (InstancePhase::Standby, Want::Active(_)) if stale_kind || !by_socket => {
-                self.stop(resource, false)
-            }
+            // One that can't change roles is restarted by the launcher as part of its promotion.
+            (InstancePhase::Standby, Want::Active(_)) if stale_kind => self.stop(resource, false),
             (InstancePhase::Standby, Want::Active(new)) => {
                 let lapses = self.lapses_seen;
                 let instance = self.instances.get_mut(resource)?;

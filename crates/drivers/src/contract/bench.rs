@@ -250,7 +250,12 @@ impl Bench {
     /// A sentence.
     pub fn ask_stop(&self, resource: &str, counter: u64) -> Result<(), String> {
         let (resource, epoch) = (name(resource), epoch(counter));
-        self.send(&Request::Stop { resource, epoch, reason: "the test asks".into() })
+        self.send(&Request::Stop {
+            resource,
+            epoch,
+            reason: "the test asks".into(),
+            at_once: false,
+        })
     }
 
     /// Waits for an event; others before it are passed over, and shown where it doesn't come.

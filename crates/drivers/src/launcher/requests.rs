@@ -38,8 +38,8 @@ impl Launcher {
                 let done = self.on_demote(&resource, epoch);
                 self.answer(Asked::Demote, resource, epoch, done);
             }
-            Request::Stop { resource, epoch, reason } => {
-                let done = self.on_stop(&resource, epoch, reason);
+            Request::Stop { resource, epoch, reason, at_once } => {
+                let done = self.on_stop(&resource, epoch, reason, at_once);
                 self.answer(Asked::Stop, resource, epoch, done);
             }
             Request::Ready { resource, epoch } => {
@@ -166,6 +166,7 @@ impl Launcher {
         resource: &ResourceName,
         epoch: Epoch,
         mut reason: String,
+        at_once: bool,
     ) -> Result<(), Refusal> {
         self.epochs.check(resource, epoch, false)?;
         let cut = reason.floor_char_boundary(Request::REASON_BYTES_MAX);
@@ -180,7 +181,11 @@ impl Launcher {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.then_active = None;
         }
-        self.stop(id, why);
+        if at_once {
+            self.kill(id, why);
+        } else {
+            self.stop(id, why);
+        }
         Ok(())
     }
 

@@ -73,6 +73,8 @@ pub enum Request {
         epoch: Epoch,
         /// Why, for the record; at most [`Request::REASON_BYTES_MAX`] bytes are kept.
         reason: String,
+        /// Kill it without asking first: its epoch has to end now.
+        at_once: bool,
     },
     /// The agent's probes passed for the first time (`ready = "probe"`).
     Ready {

@@ -401,7 +401,12 @@ fn a_planted_fault_does_break_fencing(cgroups: bool) -> Result<(), String> {
     let end = bench.drop_lease().ok_or("a lease")?;
     // This proves that the other tests would notice.
     until("an act past the lease", || Bench::last_tick(&two.ticks).filter(|at| *at > end))?;
-    bench.send(&Request::Stop { resource: name("x"), epoch: epoch(1), reason: String::new() })
+    bench.send(&Request::Stop {
+        resource: name("x"),
+        epoch: epoch(1),
+        reason: String::new(),
+        at_once: false,
+    })
 }
 
 fn a_guard_told_to_end_stops_what_it_has_armed(cgroups: bool) -> Result<(), String> {

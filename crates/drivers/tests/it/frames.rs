@@ -74,6 +74,7 @@ fn of_another_version(cgroups: bool) -> Result<(), String> {
         resource: name("x"),
         epoch: drivers::contract::epoch(9),
         reason: String::new(),
+        at_once: false,
     };
     for request in [&stop, &Request::Hello { version: 999 }, &stop] {
         stream.write_all(&encode_frame(request).map_err(text)?).map_err(text)?;

@@ -122,8 +122,9 @@ fn processor_seconds() -> f64 {
 }
 
 fn command(arguments: &Arguments, seed: u64) -> String {
-    let mut text =
-        format!("cargo run --release -p backstay-sim --bin seeds -- --count 1 --seed {seed} --trace");
+    let mut text = format!(
+        "cargo run --release -p backstay-sim --bin seeds -- --count 1 --seed {seed} --trace"
+    );
     if let Some(class) = arguments.class {
         text += &format!(" --class {}", class.name());
     }
