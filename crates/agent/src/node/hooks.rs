@@ -91,7 +91,7 @@ async fn call(hook: HookSpec, body: Value) {
                 tracing::error!(hook = ?hook.call, %why, event = %body["event"], "hook given up");
             }
             Err(why) => {
-                tracing::warn!(hook = ?hook.call, %why, attempt, "hook failed, will be tried again");
+                tracing::warn!(hook = ?hook.call, %why, attempt, "a hook failed; it is retried");
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

@@ -15,6 +15,7 @@ pub mod found;
 pub mod hooks;
 pub mod join;
 pub mod launcher_link;
+mod open;
 pub mod peers;
 pub mod pulse_thread;
 pub mod renewal;

@@ -10,7 +10,8 @@ use super::{Done, status};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Pause between two looks, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(100..=60_000))]
     every_ms: u64,
     /// End after so many looks
     #[arg(long, value_name = "N")]

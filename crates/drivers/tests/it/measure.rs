@@ -95,7 +95,8 @@ fn measure(cgroups: bool) -> Result<(), String> {
     for (name, at) in [("guard", 0), ("launcher", 1)] {
         let ticks = cpu_ticks(pids[at])? - before[at];
         println!(
-            "{name}: {ticks} hundredths of a second of processor time in 10 s with one active instance"
+            "{name}: {ticks} hundredths of a second of processor time in 10 s with one active \
+             instance"
         );
     }
     Ok(())

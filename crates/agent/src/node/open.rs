@@ -1,0 +1,111 @@
+//! Reads a data directory at a start; a node whose log is lost or damaged comes back under a new
+//! incarnation.
+
+use std::collections::BTreeMap;
+
+use journal::{OpenError, Options, RealDisk, Recovered, Segments};
+use model::NodeName;
+use model::state::ClusterState;
+
+use super::files::{DataDir, NodeFile};
+use super::start::AgentError;
+use crate::identity::{Identity, IdentityFiles, wall_s};
+
+/// Everything read from disk at a start.
+pub(super) struct Disk {
+    pub(super) node: NodeFile,
+    pub(super) identity: Identity,
+    pub(super) start: u64,
+    pub(super) segments: Segments<RealDisk>,
+    pub(super) recovered: Recovered,
+    pub(super) state: ClusterState,
+}
+
+/// Reads everything, and asks for a new incarnation where the log is lost or damaged.
+pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<Disk, AgentError> {
+    let files = IdentityFiles::new(data.path());
+    let mut node = data.node()?;
+    let identity = files.load()?;
+    let start = files.next_start(wall_s() * 1_000)?;
+    let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
+    std::fs::create_dir_all(data.log())
+        .map_err(|error| AgentError::Io("make its log directory", error))?;
+    let opened = open_log(data);
+    let (segments, recovered) = match opened {
+        Ok((segments, recovered)) if recovered.is_empty() && node.log_existed => {
+            let what = "the log that this incarnation wrote is gone".to_owned();
+            drop(segments);
+            node = rejoin(data, &identity, &node, runtime, what, String::new())?;
+            open_log(data).map_err(|error| log(&error))?
+        }
+        Ok(opened) => opened,
+        Err(error @ OpenError::Damaged { .. }) => {
+            let what = format!("the log is damaged ({error})");
+            let aside = data
+                .set_log_aside(wall_s() * 1_000)
+                .map_err(|error| AgentError::Io("set the damaged log aside", error))?;
+            tracing::error!(aside = %aside.display(), "{what}; it was set aside unchanged");
+            let hint = format!("; the damaged log was kept in {}", aside.display());
+            node = NodeFile { log_existed: true, ..node };
+            node = rejoin(data, &identity, &node, runtime, what, hint)?;
+            open_log(data).map_err(|error| log(&error))?
+        }
+        Err(error) => return Err(log(&error)),
+    };
+    for note in recovered.notes() {
+        tracing::warn!(?note, "start-up mended the log");
+    }
+    if !node.log_existed {
+        node.log_existed = true;
+        data.set_node(&node)?;
+    }
+    let state = match recovered.snapshot() {
+        Some(snapshot) => postcard::from_bytes(&snapshot.data).map_err(|error| {
+            AgentError::Log(format!(
+                "the control state on disk can't be read ({error}): it was written by another \
+                 version; use that one or upgrade in the documented order"
+            ))
+        })?,
+        None => ClusterState::default(),
+    };
+    Ok(Disk { node, identity, start, segments, recovered, state })
+}
+
+fn open_log(data: &DataDir) -> Result<(Segments<RealDisk>, Recovered), OpenError> {
+    let disk = RealDisk::open(&data.log())?;
+    Segments::open(disk, Options::default())
+}
+
+fn rejoin(
+    data: &DataDir,
+    identity: &Identity,
+    node: &NodeFile,
+    runtime: &tokio::runtime::Runtime,
+    what: String,
+    aside: String,
+) -> Result<NodeFile, AgentError> {
+    tracing::error!("{what}; asking the cluster for a new incarnation");
+    runtime
+        .block_on(super::join::rejoin(data, identity, node))
+        .map_err(|error| AgentError::Rejoin { what, why: error.to_string(), aside })
+}
+
+/// A node that has just joined has no control state yet: it asks the cluster for specification
+/// and members, to know its own addresses and to let its peers in. The log's image of the state
+/// replaces this outline as soon as it comes.
+pub(super) fn fetch_outline(
+    disk: &Disk,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<(model::ClusterSpec, BTreeMap<NodeName, model::state::Member>), AgentError> {
+    let client = crate::api::ApiClient::new(&disk.identity.credential, &disk.node.endpoints)
+        .map_err(|error| AgentError::Log(error.to_string()))?;
+    let answer = runtime
+        .block_on(client.get("/v1/spec"))
+        .map_err(|error| AgentError::Log(error.to_string()))?;
+    let text = answer.get("text").and_then(|t| t.as_str()).unwrap_or_default();
+    let wrong =
+        || AgentError::Log("the cluster's answer can't be read; compare versions".to_owned());
+    let spec = config::parse(text, "cluster.toml").spec.ok_or_else(wrong)?;
+    let members = serde_json::from_value(answer["members"].clone()).map_err(|_| wrong())?;
+    Ok((spec, members))
+}
