@@ -277,23 +277,26 @@ impl World {
         self.after(delay, Ev::Start { node: n, part: Part::Machine, machine });
     }
 
-    /// One disk at a time, and only where the others are whole.
+    /// One disk at a time, and only where every node knows that the others are whole voters: two
+    /// lost disks of three are too many, and so they are while a change that replaces the first
+    /// is known to its coordinator alone.
     fn lose_disk(&mut self, n: usize) -> bool {
         let Some(state) = self.newest_state() else { return false };
-        let whole = |m: usize| {
-            let node = &self.nodes[m];
-            node.agent.is_some() && node.replica == state.replica_of(&node.name)
+        let replicas: Vec<Option<u64>> = self
+            .nodes
+            .iter()
+            .filter(|node| node.kind != Kind::Member)
+            .map(|node| node.replica.filter(|r| state.replica_of(&node.name) == Some(*r)))
+            .map(|replica| replica.map(|r| r.0))
+            .collect();
+        let settled = |node: &crate::world::Node| {
+            node.agent.as_ref().is_some_and(|agent| {
+                let membership = agent.kernel.replica().membership();
+                let votes = |r: &Option<u64>| r.is_some_and(|r| membership.voters.contains(&r));
+                !membership.is_joint() && replicas.iter().all(votes)
+            })
         };
-        let Some(c) = self.coordinator() else { return false };
-        let Some(agent) = self.nodes[c].agent.as_ref() else { return false };
-        let membership = agent.kernel.replica().membership();
-        let votes = |m: usize| {
-            let replica = self.nodes[m].replica;
-            self.nodes[m].kind == Kind::Member
-                || replica.is_some_and(|r| membership.voters.contains(&r.0))
-        };
-        let all = (0..self.nodes.len()).all(|m| whole(m) && votes(m));
-        if !all || membership.is_joint() {
+        if !self.nodes.iter().all(settled) {
             return false;
         }
         self.crash_machine(n, true);
