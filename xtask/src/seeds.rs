@@ -13,7 +13,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 /// The command that runs `count` seeds.
 pub(crate) fn command(count: &str, seed: Option<&str>) -> std::process::Command {
-    let mut command = shell::cargo(&["run", "--release", "--quiet", "-p", "backstay-sim"]);
+    // The profile `dev` optimises what the simulator runs (see the workspace manifest): no second
+    // build of everything for a rate that differs little.
+    let mut command = shell::cargo(&["run", "--quiet", "-p", "backstay-sim"]);
     command.args(["--bin", "seeds", "--", "--count", count]);
     if let Some(seed) = seed {
         command.args(["--seed", seed]);

@@ -6,12 +6,12 @@ use crate::test::needs::Needs;
 use crate::test::step::{Step, When};
 
 /// How many; more are run by `cargo xtask seeds`.
-const COUNT: &str = "200";
+const COUNT: &str = "2000";
 
 pub(super) const STEP: Step = Step {
     name: "seeds",
-    about: "200 simulated clusters with faults",
-    when: When::All,
+    about: "2,000 simulated clusters with faults",
+    when: When::Always,
     needs: Needs { paths: &["crates/sim/src/bin/seeds.rs"], ..Needs::NOTHING },
     run: || count::run(&mut seeds::command(COUNT, None), Words::Ours),
 };
