@@ -8,7 +8,7 @@ use crate::test::step::{Step, When};
 pub(super) const STEP: Step = Step {
     name: "docs",
     about: "examples in the code's documentation",
-    when: When::Always,
+    when: When::All,
     needs: Needs::NOTHING,
     run: || {
         let test = ["test", "--workspace", "--no-fail-fast", "--doc"];
