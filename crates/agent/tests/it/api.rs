@@ -247,7 +247,7 @@ async fn an_expired_certificate_can_renew_and_the_backend_is_told() {
     let answer = client.post(&path, &body).await.unwrap();
     assert_eq!(answer["caller"], "b");
     let refused = client.get("/v1/status").await.unwrap_err().to_string();
-    assert!(refused.contains("has run out") && refused.contains("backstay renew"), "{refused}");
+    assert!(refused.contains("has run out") && refused.contains("agent renews it"), "{refused}");
 }
 
 #[tokio::test]
