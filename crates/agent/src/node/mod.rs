@@ -6,6 +6,7 @@
 //! - [`checks`]: health checks of the instances here.
 //! - [`backend`]: answers the API. [`hooks`]: tells the outside.
 //! - [`files`], [`found`], [`start`]: data directory, first start, assembly.
+//! - [`measure`]: how well this machine keeps time, and how links carry datagrams.
 
 pub mod backend;
 pub mod checks;
@@ -15,6 +16,7 @@ pub mod found;
 pub mod hooks;
 pub mod join;
 pub mod launcher_link;
+pub mod measure;
 mod open;
 pub mod peers;
 pub mod pulse_thread;
