@@ -202,6 +202,10 @@ fn summary(arguments: &Arguments, total: &Total, missing: &[&str], wall: f64) {
         println!("never happened: {}", missing.join(", "));
     }
     println!("{} violations", total.failed.len());
+    // A counter that stayed at zero is a failure too: something was not tried.
+    let failed = total.failed.len() + missing.len();
+    let passed = (total.runs as usize).saturating_sub(total.failed.len());
+    println!("{passed} passed, {failed} failed");
 }
 
 fn main() -> ExitCode {
