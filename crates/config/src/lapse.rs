@@ -141,11 +141,12 @@ pub fn render(profile: Profile, measured: &Measurement, voters: usize) -> String
     let row = |what: &str, value: String, formula: &str| {
         format!("  {what:<27}{value}   {formula}").trim_end().to_string() + "\n"
     };
-    let chance = |chance: f64, rate: f64| format!("{chance:.1e}, {}", rate_words(rate));
+    let small = |chance: f64| if chance == 0.0 { "0".into() } else { format!("{chance:.1e}") };
+    let chance = |chance: f64, rate: f64| format!("{}, {}", small(chance), rate_words(rate));
     format!("profile \"{profile}\" with nothing wrong but the measured loss\n")
         + &row(
             "heartbeat lost, all links",
-            format!("{} = {:.1e}", links.join(" x "), lapses.slot_loss),
+            format!("{} = {}", links.join(" x "), small(lapses.slot_loss)),
             "p",
         )
         + &row("heartbeats in a lease", slots, "n = (L - k - round trip) / h")

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use journal::{FIRST_INDEX, Options, RealDisk, Recovered, Replica, ReplicaConfig, Segments};
+use model::spec::NodeSpec;
 use model::state::{ClusterState, Genesis, JoinRequest, MemberRole};
 use model::{ClusterSpec, Epoch, NodeName, ReplicaId};
 
@@ -65,21 +66,34 @@ pub enum FoundError {
     Log(String),
 }
 
+impl FoundOptions {
+    /// Refuses what can't be founded, without making anything. Answers the node's place.
+    ///
+    /// # Errors
+    /// [`FoundError`].
+    pub fn place(&self) -> Result<&NodeSpec, FoundError> {
+        let (node, data) = (&self.node, &self.data);
+        let files = IdentityFiles::new(data.path());
+        if files.exist() || data.node().is_ok() || data.log().exists() {
+            return Err(FoundError::Exists(data.path().to_path_buf()));
+        }
+        let place =
+            self.spec.nodes.get(node).ok_or_else(|| FoundError::NoSuchNode(node.clone()))?;
+        if place.witness || !place.voter {
+            return Err(FoundError::NoVoter(node.clone()));
+        }
+        Ok(place)
+    }
+}
+
 /// Founds the cluster.
 ///
 /// # Errors
 /// [`FoundError`].
 pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
+    let links = options.place()?.links.clone();
     let FoundOptions { spec, text, node, data } = options;
     let files = IdentityFiles::new(data.path());
-    if files.exist() || data.node().is_ok() || data.log().exists() {
-        return Err(FoundError::Exists(data.path().to_path_buf()));
-    }
-    let place = spec.nodes.get(&node).ok_or_else(|| FoundError::NoSuchNode(node.clone()))?;
-    if place.witness || !place.voter {
-        return Err(FoundError::NoVoter(node));
-    }
-    let links = place.links.clone();
     let cluster = ClusterId::random();
     let authority = Authority::create(cluster, &spec.name, wall_s())?;
     let bundle = TrustBundle::new(vec![authority_certificate(&authority)?])?;

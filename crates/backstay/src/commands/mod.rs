@@ -17,6 +17,7 @@ mod failover;
 mod init;
 mod join;
 mod maintenance;
+mod measure;
 mod node;
 mod output;
 mod processes;
@@ -42,6 +43,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Found a cluster: this machine becomes its first node
     Init(init::Args),
+    /// Measure machines and links, and say which profile fits them
+    Measure(measure::Args),
     /// Join a running cluster as a further node, or get a certificate as a person
     Join(join::Args),
     /// Make a single-use token for a node or a person to join with
@@ -138,6 +141,7 @@ pub(crate) fn main() -> ExitCode {
     start_logging(&cli.command);
     let done = match cli.command {
         Command::Init(args) => init::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Agent(args) => agent::run(&args),

@@ -5,4 +5,5 @@ mod demo_orders;
 mod demo_relay;
 mod demo_rig;
 mod demo_whole;
+mod measuring;
 mod node_parts;
