@@ -83,6 +83,12 @@ impl DataDir {
         self.0.join("log")
     }
 
+    /// The operator's credential, on the node that founded the cluster.
+    #[must_use]
+    pub fn operator(&self) -> PathBuf {
+        self.0.join("operator.pem")
+    }
+
     /// What was measured of the machines before the cluster was founded.
     #[must_use]
     pub fn measurement(&self) -> PathBuf {

@@ -105,7 +105,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
     files.save_authority(&authority)?;
     let operator_name = NodeName::new("operator").expect("a plain name");
     let operator = Subject { cluster, role: Role::Operator, name: operator_name };
-    let operator_path = data.path().join("operator.pem");
+    let operator_path = data.operator();
     let pem = issue(&authority, &bundle, &operator, &[])?.to_pem();
     crate::identity::write_file(&operator_path, pem.as_bytes(), 0o600)?;
 

@@ -25,7 +25,7 @@ pub(super) struct Disk {
 pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<Disk, AgentError> {
     let files = IdentityFiles::new(data.path());
     let mut node = data.node()?;
-    let identity = files.load()?;
+    let identity = super::renewal::at_start(data, files.load()?, &node.endpoints, runtime);
     let start = files.next_start(wall_s() * 1_000)?;
     let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
     std::fs::create_dir_all(data.log())

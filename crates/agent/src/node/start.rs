@@ -14,7 +14,7 @@ use drivers::run_dir::RunDir;
 use journal::{Replica, ReplicaConfig, Writer};
 use kernel::{Input, Kernel, KernelConfig};
 use model::state::MemberRole;
-use model::{NodeName, Profile, ReplicaId, Timers};
+use model::{ClusterSpec, NodeName, Profile, ReplicaId, Timers};
 
 use super::backend::{NodeBackend, endpoints};
 use super::checks::Checks;
@@ -24,6 +24,7 @@ use super::launcher_link::{LauncherLink, LauncherPort};
 use super::open::{Disk, fetch_outline, open};
 use super::peers::{PeerTable, ports};
 use super::pulse_thread::{PulseThread, bind};
+use super::renewal::Place;
 use super::shared::{HeartbeatPeers, INPUTS_MAX, LeaseBoard, Shared, lock};
 use crate::api::{ApiServer, Limits, Metrics};
 use crate::identity::{ClusterId, IdentityError};
@@ -255,7 +256,7 @@ impl Agent {
             options.data.clone(),
             Arc::clone(&tls),
             Arc::clone(&metrics),
-            move || endpoints(&lock(&known).spec, &me_too),
+            move || place(&lock(&known).spec, &me_too),
         );
         runtime.spawn(renewing);
         let backend = Arc::new(NodeBackend {
@@ -341,6 +342,11 @@ impl Agent {
         }
         tracing::warn!("leaving without a longer lease: instances stop if the restart takes long");
     }
+}
+
+fn place(spec: &ClusterSpec, me: &NodeName) -> Place {
+    let links = spec.nodes.get(me).map(|node| node.links.clone()).unwrap_or_default();
+    Place { endpoints: endpoints(spec, me), links }
 }
 
 fn with_cause(error: &dyn std::error::Error) -> String {

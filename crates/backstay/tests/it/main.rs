@@ -1,5 +1,6 @@
 //! Tests that start the binary: one program, so that it is linked once.
 
+mod certificates;
 mod cluster_rig;
 mod demo_orders;
 mod demo_relay;
