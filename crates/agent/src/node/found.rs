@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER;
 use journal::{FIRST_INDEX, Options, RealDisk, Recovered, Replica, ReplicaConfig, Segments};
 use model::spec::NodeSpec;
 use model::state::{ClusterState, Genesis, JoinRequest, MemberRole};
@@ -96,7 +97,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
     let files = IdentityFiles::new(data.path());
     let cluster = ClusterId::random();
     let authority = Authority::create(cluster, &spec.name, wall_s())?;
-    let bundle = TrustBundle::new(vec![authority_certificate(&authority)?])?;
+    let bundle = TrustBundle::new(vec![authority.certificate().clone()])?;
     let datagram = DatagramKey::generate();
     let public = datagram.public().0;
 
@@ -126,7 +127,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
     begin_log(&data, genesis)?;
     let endpoints = super::backend::endpoints(&spec, &node);
     data.set_node(&NodeFile {
-        cluster_id: hex(cluster),
+        cluster_id: HEXLOWER.encode(&cluster.0),
         cluster: spec.name.clone(),
         node,
         replica: ReplicaId(1),
@@ -137,12 +138,6 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
     // The certificate comes last: with it, the rest is there too.
     files.save(&Identity { credential, datagram })?;
     Ok(Founded { cluster, operator: operator_path })
-}
-
-fn authority_certificate(
-    authority: &Authority,
-) -> Result<crate::identity::AuthorityCertificate, IdentityError> {
-    crate::identity::AuthorityCertificate::from_pem(&authority.certificate().to_pem())
 }
 
 /// Makes a key and a certificate for it.
@@ -160,12 +155,6 @@ pub fn issue(
     let validity = Validity::days(wall_s(), CERTIFICATE_DAYS);
     let chain = authority.issue(subject, &request, links, validity)?;
     Credential::new(bundle.clone(), &chain, key)
-}
-
-/// The cluster id as `node.json` has it.
-#[must_use]
-pub fn hex(cluster: ClusterId) -> String {
-    cluster.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the log's first state image: the control state after genesis, with this node as the
