@@ -50,7 +50,7 @@ fn measurement(args: &Args, cluster: Option<&str>) -> Result<Option<Measurement>
         None if found.exists() => &found,
         None => return Ok(None),
     };
-    let measured = Measurement::load(path).map_err(Failure::caused)?;
+    let measured = Measurement::load(path).map_err(Failure::new)?;
     let meant = args.measurement.is_some() || cluster == Some(measured.cluster.as_str());
     Ok(meant.then_some(measured))
 }

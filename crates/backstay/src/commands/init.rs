@@ -73,14 +73,14 @@ pub(crate) fn run(args: &Args) -> Done {
         data: DataDir::new(&args.data),
     };
     // Before a minute is spent on measuring.
-    options.place().map_err(Failure::caused)?;
+    options.place().map_err(Failure::new)?;
     let picked = match args.no_measure {
         true => None,
         false => Some(pick(args, &loaded, &mut options)?),
     };
     let (cluster, profile) = (options.spec.name.clone(), options.spec.profile);
     let voters = options.spec.voters().count();
-    let founded = found(options).map_err(Failure::caused)?;
+    let founded = found(options).map_err(Failure::new)?;
     if args.json {
         let lapses =
             picked.as_ref().and_then(|p| config::lapse::expect(profile, &p.measured, voters));
@@ -129,7 +129,7 @@ fn pick(args: &Args, loaded: &Loaded, options: &mut FoundOptions) -> Result<Pick
     })?;
     if !named {
         config::name_profile(&args.config, &loaded.places, &options.spec, &reason)
-            .map_err(Failure::caused)?;
+            .map_err(Failure::new)?;
         options.text = config::to_toml(&options.spec);
     }
     Ok(Picked { measured, reason, named })

@@ -106,13 +106,13 @@ pub(crate) fn make(data: &DataDir) -> Done {
 fn answer(args: &Args, spec: &ClusterSpec, data: &DataDir) -> Done {
     let node = &spec.nodes[&args.node];
     let port = node.ports.unwrap_or(spec.ports).heartbeat;
-    let sockets = measure::listen(&node.links, port).map_err(Failure::caused)?;
+    let sockets = measure::listen(&node.links, port).map_err(Failure::new)?;
     if !args.json {
         let (me, others) = (&args.node, "`backstay init` or `backstay measure` on another node");
         eprintln!("{me} answers on UDP port {port} of every link. Now run {others}.");
     }
     let answerer = Answerer { me: &args.node, data: data.path(), sockets };
-    let answered = answerer.run(ANSWER_MAX).map_err(Failure::caused)?;
+    let answered = answerer.run(ANSWER_MAX).map_err(Failure::new)?;
     let Answered { datagrams, complete } = answered;
     if !complete {
         return Err(Failure::new(format!(
@@ -146,7 +146,7 @@ pub(crate) fn here(
             eprintln!("{text}");
         }
     };
-    let contacts = measure::contact(spec, me, how.wait).map_err(Failure::caused)?;
+    let contacts = measure::contact(spec, me, how.wait).map_err(Failure::new)?;
     for silent in contacts.silent() {
         say(format!(
             "{silent} does not answer. To measure it too, stop this and run there first:\n  \
@@ -176,9 +176,8 @@ pub(crate) fn here(
         measured
     });
     bar.finish_and_clear();
-    let measured = measured.map_err(Failure::caused)?;
-    write_file(&data.measurement(), measured.to_toml().as_bytes(), 0o644)
-        .map_err(Failure::caused)?;
+    let measured = measured.map_err(Failure::new)?;
+    write_file(&data.measurement(), measured.to_toml().as_bytes(), 0o644).map_err(Failure::new)?;
     Ok(measured)
 }
 
