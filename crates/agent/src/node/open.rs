@@ -8,7 +8,7 @@ use model::NodeName;
 use model::state::ClusterState;
 
 use super::files::{DataDir, NodeFile};
-use super::start::AgentError;
+use super::start::{AgentError, with_cause};
 use crate::identity::{Identity, IdentityFiles, wall_s};
 
 /// Everything read from disk at a start.
@@ -87,7 +87,7 @@ fn rejoin(
     tracing::error!("{what}; asking the cluster for a new incarnation");
     runtime
         .block_on(super::join::rejoin(data, identity, node))
-        .map_err(|error| AgentError::Rejoin { what, why: error.to_string(), aside })
+        .map_err(|error| AgentError::Rejoin { what, why: with_cause(&error), aside })
 }
 
 /// A node that has just joined has no control state yet: it asks the cluster for specification

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::files::DataDir;
 use super::found::CERTIFICATE_DAYS;
+use super::start::with_cause;
 use crate::api::call::Issued;
 use crate::api::{ApiClient, Metrics};
 use crate::identity::{
@@ -83,7 +84,7 @@ pub(super) fn at_start(
             renewed
         }
         Err(error) => {
-            tracing::warn!("the certificate can't be renewed yet: {error}");
+            tracing::warn!("the certificate can't be renewed yet: {}", with_cause(&error));
             identity
         }
     }
@@ -101,6 +102,7 @@ pub async fn keep(
         let caller = tls.now().caller.clone();
         let left = caller.expires_s.saturating_sub(wall_s());
         metrics.certificate_remaining.set(left as f64);
+        metrics.issuer_remaining.set(tls.now().issuer_expires_s.saturating_sub(wall_s()) as f64);
         let until_due = Duration::from_secs(caller.renew_at_s().saturating_sub(wall_s()));
         if !until_due.is_zero() {
             renew_operator(&data, &files);
@@ -110,7 +112,11 @@ pub async fn keep(
         match renew(&files, &tls, &place()).await {
             Ok(()) => tracing::info!("the certificate was renewed"),
             Err(error) => {
-                tracing::warn!(seconds_left = left, "the certificate can't be renewed: {error}");
+                tracing::warn!(
+                    seconds_left = left,
+                    "the certificate can't be renewed: {}",
+                    with_cause(&error)
+                );
                 tokio::time::sleep(RETRY_EVERY).await;
             }
         }
@@ -175,7 +181,9 @@ fn renew_operator(data: &DataDir, files: &IdentityFiles) {
     match try_renew_operator(data, files) {
         Ok(false) => {}
         Ok(true) => tracing::info!("the operator's credential was renewed"),
-        Err(error) => tracing::warn!("the operator's credential can't be renewed: {error}"),
+        Err(error) => {
+            tracing::warn!("the operator's credential can't be renewed: {}", with_cause(&error))
+        }
     }
 }
 
