@@ -103,10 +103,14 @@ impl LeaseBoard {
         self.published = None;
     }
 
-    /// Whether the page is there.
-    #[must_use]
-    pub fn has_page(&self) -> bool {
-        self.page.is_some()
+    /// Whether the lease files of exactly these are at hand.
+    pub fn holds<'a>(&self, mut active: impl Iterator<Item = (&'a ResourceName, Epoch)>) -> bool {
+        let mut count = 0;
+        let known = |(name, epoch): (&ResourceName, Epoch)| {
+            count += 1;
+            self.instances.get(name).is_some_and(|(held, _)| *held == epoch)
+        };
+        active.all(known) && count == self.instances.len()
     }
 
     /// Instances that are active now: their lease files are renewed with the page.

@@ -6,5 +6,6 @@ mod demo_orders;
 mod demo_relay;
 mod demo_rig;
 mod demo_whole;
+mod figures;
 mod measuring;
 mod node_parts;
