@@ -111,6 +111,16 @@ impl LeaseBoard {
         self.published = (0, None);
     }
 
+    /// Whether the lease files of exactly these are at hand.
+    pub fn holds<'a>(&self, mut active: impl Iterator<Item = (&'a ResourceName, Epoch)>) -> bool {
+        let mut count = 0;
+        let known = |(name, epoch): (&ResourceName, Epoch)| {
+            count += 1;
+            self.instances.get(name).is_some_and(|(held, _)| *held == epoch)
+        };
+        active.all(known) && count == self.instances.len()
+    }
+
     /// Instances that are active now: their lease files are renewed with the page.
     pub fn set_active(&mut self, run: &RunDir, active: BTreeMap<ResourceName, Epoch>) {
         self.instances.retain(|name, (epoch, _)| active.get(name) == Some(epoch));

@@ -32,8 +32,6 @@ pub use membership::{Group, MembershipChange, Progress};
 
 /// A node whose log is this many entries behind is still catching up.
 pub const CATCHING_UP_ENTRIES: u64 = 1_000;
-/// Most requests that wait for their commit.
-pub const REQUESTS_MAX: usize = 256;
 
 /// One decision, on its way out.
 // A few live at once and each is handled at once: a box would cost more than the copy.

@@ -57,7 +57,7 @@ impl Coordinator {
         if let Operation::Transfer { to } = &operation {
             let candidate = match to {
                 Some(node) => Some(voter(state, node)?),
-                None => self.successor(state, group, now.moment),
+                None => self.successor(state, group),
             };
             let candidate = candidate.ok_or(Refusal::NoCandidate)?;
             if candidate == self.me {

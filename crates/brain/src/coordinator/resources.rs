@@ -72,7 +72,7 @@ impl Coordinator {
         if self.note_stuck(now, case, holder, out) || holder.releasing {
             return;
         }
-        if let Some(reasons) = self.must_release(now, case, holder) {
+        if let Some(reasons) = self.must_release(case, holder) {
             if let Some(first) = dependent_in_the_way(case) {
                 return self.release_dependent(now, case.state, first, out);
             }
@@ -127,7 +127,7 @@ impl Coordinator {
     }
 
     /// Why the holder has to give up although it could go on; `None` where it needn't.
-    fn must_release(&self, now: Now, case: &Case<'_>, holder: &Holder) -> Option<Vec<Reason>> {
+    fn must_release(&self, case: &Case<'_>, holder: &Holder) -> Option<Vec<Reason>> {
         let state = case.state;
         let Some(spec) = case.spec else {
             return Some(vec![Reason::SpecChanged { version: state.spec_version }]);
@@ -167,7 +167,6 @@ impl Coordinator {
                 return Some(why);
             }
         }
-        let _ = now;
         None
     }
 
@@ -222,7 +221,7 @@ impl Coordinator {
     ) {
         // What a failure leads to is decided once it is in the log; its entry is on its way in
         // front of this one, so this costs no time, only a second look.
-        let waiting = self.failure_pending(case.name, out);
+        let waiting = self.failure_pending(case.name);
         match self.next_place(now, case, waiting) {
             Ok((node, why)) => {
                 reasons.extend(why);
@@ -274,7 +273,7 @@ impl Coordinator {
         if let Some(other) = spec.after.iter().find(|other| !is_active(state, other)) {
             return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
         }
-        if let Some(other) = spec.with.as_ref().filter(|other| self.is_leaving(now, case, other)) {
+        if let Some(other) = spec.with.as_ref().filter(|other| self.is_leaving(case, other)) {
             return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
         }
         let clock = self.cluster_now(now.moment);
@@ -306,14 +305,14 @@ impl Coordinator {
 
     /// The resource that this one runs with is about to leave its node: nothing is started beside
     /// it any more, or it would have to be stopped again first, and again.
-    fn is_leaving(&self, now: Now, case: &Case<'_>, other: &ResourceName) -> bool {
+    fn is_leaving(&self, case: &Case<'_>, other: &ResourceName) -> bool {
         let Some(held) = case.state.resources.get(other) else { return false };
         let spec = case.state.spec.resources.get(other);
         let there = Case { name: other, spec, held, state: case.state, view: case.view };
         let maintained = case.state.in_maintenance(other);
         held.holder
             .as_ref()
-            .is_some_and(|holder| !maintained && self.must_release(now, &there, holder).is_some())
+            .is_some_and(|holder| !maintained && self.must_release(&there, holder).is_some())
     }
 
     /// The node that is left because something failed there, or because it is to be left.

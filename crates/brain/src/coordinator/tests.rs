@@ -1,5 +1,4 @@
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,16 +9,13 @@ use model::operation::{Operation, Refusal};
 use model::report::{
     Evidence, EvidenceGround, Failure, FailureReport, InstancePhase, InstanceStatus, Report,
 };
-use model::spec::{
-    ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
-};
-use model::state::{
-    FailureKey, FailureRecord, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole,
-};
+use model::spec::{Failback, RecoverySpec, ResourceSpec, Standby};
+use model::state::{FailureKey, FailureRecord, TokenRecord, TokenRole};
 
 use super::operations::Asker;
 use super::*;
 use crate::cluster;
+use crate::fixtures::{cluster_spec, genesis, node, request, resource, resource_spec};
 use crate::plant::Plants;
 use crate::pulse::{PulseConfig, RaftView, Succession};
 
@@ -27,31 +23,6 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(2);
 const C: ReplicaId = ReplicaId(3);
-
-fn node(name: &str) -> NodeName {
-    NodeName::new(name).unwrap()
-}
-
-fn resource() -> ResourceName {
-    ResourceName::new("r").unwrap()
-}
-
-fn resource_spec(standby: Standby) -> ResourceSpec {
-    ResourceSpec {
-        kind: ResourceKind::Process(ProcessSpec::default()),
-        standby,
-        prefer: Vec::new(),
-        nodes: BTreeSet::new(),
-        spread: None,
-        with: None,
-        after: Vec::new(),
-        health: Vec::new(),
-        rto_ms: None,
-        rpo_bytes: None,
-        recovery: RecoverySpec { restarts: 1, ..RecoverySpec::default() },
-        failback: Failback::Manual,
-    }
-}
 
 /// A coordinator on node a with a log that commits at once, and two silent peers that hear.
 struct Office {
@@ -69,6 +40,7 @@ struct Office {
 impl Office {
     fn new(standby: Standby, change: impl FnOnce(&mut ResourceSpec)) -> Office {
         let mut spec = resource_spec(standby);
+        spec.recovery.restarts = 1;
         change(&mut spec);
         let mut office = Office::idle(first_state(spec));
         for replica in [A, B, C] {
@@ -235,35 +207,14 @@ fn evidence(replica: ReplicaId, epoch: Epoch) -> Evidence {
 }
 
 fn first_state(spec: ResourceSpec) -> ClusterState {
-    let request = |name| JoinRequest {
-        node: node(name),
-        role: MemberRole::Voter,
-        token: Some([1; 32]),
-        datagram_key: [0; 32],
-    };
-    let nodes = NODES.map(|name| (node(name), NodeSpec { voter: true, ..NodeSpec::default() }));
-    let spec = ClusterSpec {
-        name: "test".into(),
-        profile: Profile::Lan,
-        nodes: BTreeMap::from(nodes),
-        resources: BTreeMap::from([(resource(), spec)]),
-        ..ClusterSpec::default()
-    };
     let mut state = ClusterState::default();
-    let mut commands = vec![Command::Genesis(Genesis {
-        cluster_id: 1,
-        generation: 1,
-        spec,
-        text: String::new(),
-        authorities: Vec::new(),
-        first: request("a"),
-    })];
+    let mut commands = vec![Command::Genesis(genesis(cluster_spec(&NODES, spec)))];
     for (n, name) in NODES.into_iter().enumerate().skip(1) {
         let hash = [n as u8; 32];
         let (role, expires) = (TokenRole::Voter, ClusterMs(u64::MAX));
         let token = TokenRecord { hash, role, node: None, expires, used: false };
         commands.push(Command::AddToken { token });
-        let request = JoinRequest { token: Some(hash), ..request(name) };
+        let request = request(name, Some(n as u8));
         commands.push(Command::Join { request, replica: ReplicaId(n as u64 + 1) });
     }
     for (index, command) in commands.into_iter().enumerate() {
