@@ -224,6 +224,7 @@ impl fmt::Display for EvidenceGround {
             EvidenceGround::Demoted => "it confirmed its demotion",
             EvidenceGround::NeverStarted => "it was never started there",
             EvidenceGround::Lapsed => "its lease lapsed and the guard stopped it",
+            EvidenceGround::AddressGone => "its address is gone",
         })
     }
 }

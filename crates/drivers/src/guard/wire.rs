@@ -26,6 +26,8 @@ pub enum ToGuard<'a> {
         lease: &'a str,
         /// Its `BACKSTAY_SOCKET`, which tells its processes from others.
         socket: &'a str,
+        /// The address that it may bring up ([`crate::address::AddressAt`]); empty for none.
+        address: &'a str,
     },
     /// The instance is gone or a standby.
     Disarm {
@@ -95,6 +97,7 @@ mod tests {
             started: u64::MAX,
             lease: &path,
             socket: &path,
+            address: &"a".repeat(64),
         };
         let mut buffer = [0u8; PACKET_BYTES_MAX];
         let used = postcard::to_slice(&message, &mut buffer).unwrap().len();

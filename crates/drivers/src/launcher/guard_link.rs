@@ -126,6 +126,7 @@ impl Launcher {
             Containment::Cgroup(cgroup) => text(&cgroup.path),
             Containment::Tree(_) => String::new(),
         };
+        let address = instance.address.as_ref().map(|a| a.at().to_string()).unwrap_or_default();
         let message = ToGuard::Arm {
             resource: instance.resource.as_str(),
             epoch,
@@ -134,6 +135,7 @@ impl Launcher {
             started: instance.started,
             lease: &text(&run_dir.instance_lease(&instance.resource)),
             socket: &text(&run_dir.instance_socket(&instance.resource)),
+            address: &address,
         };
         match packet::send_packet(socket, &message) {
             Ok(()) => true,
