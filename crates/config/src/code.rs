@@ -84,7 +84,8 @@ codes! {
     BadProbe = "bad-probe", Error, "A health check asks nothing, two things, or a bad address.";
     BadUrl = "bad-url", Error, "Not a URL that can be called.";
     DuplicateName = "duplicate-name", Error, "Two nodes or two resources have one name.";
-    DuplicateAddress = "duplicate-address", Error, "Two nodes use one address and port.";
+    DuplicateAddress = "duplicate-address", Error,
+        "Two nodes use one address and port, or two owners one address.";
     DuplicatePort = "duplicate-port", Error, "One port is given to two listeners of a node.";
     DuplicateEntry = "duplicate-entry", Error, "A list names the same thing twice.";
     NoNode = "no-node", Error, "There is no node.";
@@ -119,6 +120,8 @@ codes! {
     PreferAlone = "prefer-alone", Warning, "A preference that orders nothing.";
     PreferIgnored = "prefer-ignored", Warning, "A preference that `with` overrides.";
     WithApart = "with-apart", Warning, "Fewer nodes may run the pair than the leader alone.";
+    NoInterface = "no-interface", Warning,
+        "A node has no link in the network of an address that moves.";
     NameLookup = "name-lookup", Warning, "A health check depends on name lookup.";
     HealthTooSlow = "health-too-slow", Warning,
         "A hung instance is noticed later than the target allows.";

@@ -103,10 +103,10 @@ const fn key(
 const COMMAND: Value = Value::Texts { max: COMMAND_WORDS_MAX };
 
 /// What `kind` may say: those this version runs.
-pub const KINDS: &[&str] = &["process"];
+pub const KINDS: &[&str] = &["process", "address"];
 /// Kinds that are planned: named so that the error can say so.
 pub const KINDS_LATER: &[&str] =
-    &["address", "ocf", "systemd", "container", "vm", "postgres", "group", "filesystem"];
+    &["ocf", "systemd", "container", "vm", "postgres", "group", "filesystem"];
 
 /// The whole file.
 pub static FILE: Table = Table {
@@ -228,8 +228,8 @@ pub static NODE: Table = Table {
 /// `[[resource]]`.
 pub static RESOURCE: Table = Table {
     heading: "[[resource]]",
-    about: "One thing that is kept available. The keys from `command` on are those of \
-            `kind = \"process\"`.",
+    about: "One thing that is kept available. `address` and `interface` are keys of \
+            `kind = \"address\"`, those from `command` on of `kind = \"process\"`.",
     keys: &[
         key("name", Value::Text, "required", "Its name, one of its own in the cluster."),
         key("kind", Value::Choice(KINDS), "required", "What it is."),
@@ -242,7 +242,7 @@ pub static RESOURCE: Table = Table {
         key(
             "standby",
             Value::Choice(&["cold", "hot"]),
-            "`cold`",
+            "`cold`, for an address `hot`",
             "Whether copies wait on other nodes: `hot` ones run unpromoted and ready, a `cold` \
              one is started when needed.",
         ),
@@ -292,6 +292,19 @@ pub static RESOURCE: Table = Table {
             "`manual`",
             "What happens when a preferred node comes back: nothing until an operator asks, or a \
              return after a time of health.",
+        ),
+        key(
+            "address",
+            Value::Text,
+            "required",
+            "The IP address that moves, with the prefix of its network: `10.1.0.100/24`.",
+        ),
+        key(
+            "interface",
+            Value::Text,
+            "see meaning",
+            "The network interface that gets it; where none is named, the one that has an \
+             address in the same network.",
         ),
         key(
             "command",

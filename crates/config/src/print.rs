@@ -143,8 +143,7 @@ impl Printer {
             failback,
         } = resource;
         self.text("name", name);
-        let ResourceKind::Process(process) = kind;
-        self.text("kind", "process");
+        self.text("kind", kind.as_str());
         self.text("mode", "active-passive");
         self.text("standby", if *standby == Standby::Hot { "hot" } else { "cold" });
         self.list("prefer", prefer);
@@ -158,7 +157,13 @@ impl Printer {
             Failback::Manual => self.text("failback", "manual"),
             Failback::AfterMs(ms) => self.raw("failback", format!("{{ after_ms = {ms} }}")),
         }
-        self.process(process);
+        match kind {
+            ResourceKind::Process(process) => self.process(process),
+            ResourceKind::Address(address) => {
+                self.text("address", &address.to_string());
+                self.maybe_text("interface", address.interface.as_deref());
+            }
+        }
         if !health.is_empty() {
             let checks: Vec<String> = health.iter().map(health_check).collect();
             self.raw("health", format!("[\n  {},\n]", checks.join(",\n  ")));

@@ -2,7 +2,7 @@
 //! part is an upper bound of DESIGN.md, "Time, leases, epochs", with allowances for the network
 //! and the disk where nothing was measured.
 
-use model::spec::{ClusterSpec, Promote, ResourceKind, ResourceSpec, Standby};
+use model::spec::{ClusterSpec, Promote, ResourceSpec, Standby};
 use model::{Profile, Span, Timers};
 use serde::Serialize;
 
@@ -192,7 +192,7 @@ fn decision(timers: &Timers, allowance: Allowance) -> [Step; 3] {
 }
 
 fn rest(failure: Failure, resource: &ResourceSpec, hot: bool) -> (&'static str, Span) {
-    let ResourceKind::Process(process) = &resource.kind;
+    let process = resource.kind.program();
     let stop_first = failure == Failure::ProcessHung;
     let promotes = hot && process.promote == Promote::Socket;
     let ms = if promotes { process.promote_ms } else { process.start_ms };

@@ -4,13 +4,14 @@
 //! - [`guard`]: the process that stops what the lease no longer covers;
 //! - [`lease`]: what both read, and the agent writes, in shared memory;
 //! - [`protocol`] and [`client`]: how the agent speaks to the launcher;
-//! - [`process`]: the driver for programs; [`health`]: health checks;
+//! - [`process`]: the driver for programs; [`address`]: for addresses; [`health`]: health checks;
 //! - [`contract`]: the suite that every driver passes;
 //! - [`sys`]: the only `unsafe` of the project.
 //!
 //! It decides nothing about the cluster: what runs where, under which epoch and until when comes
 //! from outside, and whatever is not covered by that is stopped.
 
+pub mod address;
 pub mod client;
 pub mod contract;
 pub mod guard;

@@ -90,6 +90,12 @@ impl RunDir {
         self.0.join("launcher.pids")
     }
 
+    /// Addresses that may be up, for the next launcher.
+    #[must_use]
+    pub fn addresses(&self) -> PathBuf {
+        self.0.join("launcher.addresses")
+    }
+
     /// What the guard stopped, one line each.
     #[must_use]
     pub fn statements(&self) -> PathBuf {

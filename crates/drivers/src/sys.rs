@@ -14,6 +14,8 @@ use model::Moment;
 use rustix::mm::{MapFlags, MlockAllFlags, ProtFlags};
 use rustix::process::{Pid, Resource, Rlimit};
 
+use crate::address::PacketKind;
+
 /// This node's boot-time clock, which goes on in suspend.
 #[must_use]
 pub fn now() -> Moment {
@@ -507,4 +509,53 @@ fn close_from(first: u32) {
             }
         }
     }
+}
+
+/// A non-blocking socket for whole Ethernet frames of one interface.
+///
+/// # Errors
+/// What the kernel says, also where this process may not have one.
+pub fn packet_socket(interface: u32, kind: PacketKind) -> io::Result<OwnedFd> {
+    let arp = kind == PacketKind::Arp;
+    let protocol = if arp { libc::ETH_P_ARP } else { libc::ETH_P_IPV6 };
+    let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the descriptor is new. Nothing comes for protocol 0 before the filter is in place.
+    let socket = match unsafe { libc::socket(libc::AF_PACKET, flags, 0) } {
+        fd if fd >= 0 => unsafe { OwnedFd::from_raw_fd(fd) },
+        _ => return Err(io::Error::last_os_error()),
+    };
+    if !arp {
+        only_neighbours(&socket)?;
+    }
+    // SAFETY: an all-zero sockaddr_ll is valid.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = interface.cast_signed();
+    let (size, at) = (size_of::<libc::sockaddr_ll>(), ptr::from_ref(&address).cast());
+    // SAFETY: `address` is a sockaddr_ll of that size and outlives the call.
+    let rc = unsafe { libc::bind(socket.as_raw_fd(), at, size as u32) };
+    if rc == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A filter (bpf(4)): an IPv6 interface carries all traffic, of which two types are wanted.
+fn only_neighbours(socket: &OwnedFd) -> io::Result<()> {
+    let (load, equal, answer) = (0x30, 0x15, 0x06);
+    // Behind the header of Ethernet: the next header is ICMPv6, and its type is one of the two.
+    let mut filter = [
+        (load, 0, 0, 20),
+        (equal, 0, 4, 58),
+        (load, 0, 0, 54),
+        (equal, 1, 0, 135),
+        (equal, 0, 1, 136),
+        (answer, 0, 0, u32::MAX),
+        (answer, 0, 0, 0),
+    ]
+    .map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let (size, value) = (size_of::<libc::sock_fprog>(), ptr::from_ref(&program).cast());
+    let (fd, name) = (socket.as_raw_fd(), libc::SO_ATTACH_FILTER);
+    // SAFETY: `program` and the filter that it points to outlive the call, which copies both.
+    let rc = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, name, value, size as u32) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod command;
 pub mod heartbeat;
 pub mod ids;
@@ -18,6 +19,7 @@ pub mod spec;
 pub mod state;
 pub mod time;
 
+pub use address::AddressSpec;
 pub use command::{Command, Entry};
 pub use heartbeat::{Ack, Grant, Heartbeat, Round};
 pub use ids::{Epoch, NodeName, ReplicaId, ResourceName};

@@ -225,6 +225,7 @@ impl fmt::Display for EvidenceGround {
             EvidenceGround::NeverStarted => "it was never started there",
             EvidenceGround::Lapsed => "its lease lapsed and the guard stopped it",
             EvidenceGround::Confirmed => "a person confirmed that its machine is off",
+            EvidenceGround::AddressGone => "its address is gone",
         })
     }
 }

@@ -103,6 +103,8 @@ pub enum EvidenceGround {
     Lapsed,
     /// A person confirmed that the machine is off.
     Confirmed,
+    /// What held the address is gone, and so is the address: the kernel lists it no more.
+    AddressGone,
 }
 
 /// One failure of an instance.

@@ -11,6 +11,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::AddressSpec;
 use crate::ids::{NodeName, ResourceName};
 use crate::profile::{Profile, Timers};
 
@@ -196,10 +197,14 @@ impl ResourceSpec {
 }
 
 /// Kinds of resource. Later drivers add theirs.
+// Most resources are programs: a box would cost more than the room that the others leave empty.
+#[expect(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResourceKind {
     /// A program.
     Process(ProcessSpec),
+    /// An IP address that moves.
+    Address(AddressSpec),
 }
 
 /// A program and how to run it.

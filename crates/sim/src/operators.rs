@@ -73,9 +73,10 @@ impl World {
             spec.profile = *self.rng.pick(&fitting).unwrap_or(&self.plan.profile);
             self.coverage.hit("profile-change");
         } else if let Some(resource) = spec.resources.get_mut(&resource_name(r)) {
-            let ResourceKind::Process(process) = &mut resource.kind;
             let value = self.rng.below(1_000).to_string();
-            process.environment.insert("CHANGED".into(), value);
+            if let ResourceKind::Process(process) = &mut resource.kind {
+                process.environment.insert("CHANGED".into(), value);
+            }
         }
         self.ask(n, Operation::Apply { spec, text: String::new(), base: None });
     }

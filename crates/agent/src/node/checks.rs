@@ -10,7 +10,7 @@ use brain::member::InstanceEvent;
 use drivers::health::{Change, Checker, ExecProbes, Watched};
 use drivers::protocol::{Event, InstanceView, Request, Role};
 use kernel::Input;
-use model::spec::{HealthSpec, Probe, Ready, ResourceKind};
+use model::spec::{HealthSpec, Probe, Ready};
 use model::state::ClusterState;
 use model::{Epoch, ResourceName, ResourceSpec};
 use tokio::runtime::Handle;
@@ -98,10 +98,8 @@ impl Checks {
     }
 
     fn by_probe(&self, resource: &ResourceName) -> bool {
-        lock(&self.specs).get(resource).is_some_and(|spec| {
-            let ResourceKind::Process(process) = &spec.kind;
-            process.ready == Ready::Probe
-        })
+        let specs = lock(&self.specs);
+        specs.get(resource).is_some_and(|spec| spec.kind.program().ready == Ready::Probe)
     }
 
     fn set_role(&self, resource: &ResourceName, role: Role) {

@@ -56,6 +56,9 @@ enum Command {
     Launcher(processes::LauncherArgs),
     /// Run the guard of this node: stops what the lease no longer covers
     Guard(processes::GuardArgs),
+    /// Hold an address; the launcher runs this as the program of a resource of kind `address`
+    #[command(hide = true)]
+    Keeper(processes::KeeperArgs),
     /// Look at a configuration: every error at its line, every risk in words
     Check(check::Args),
     /// Show what a configuration would change in the running cluster
@@ -151,6 +154,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Launcher(args) => processes::launcher(&args),
         Command::Guard(args) => processes::guard(&args),
+        Command::Keeper(args) => processes::keeper(&args),
         Command::Check(args) => check::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Apply(args) => apply::run(&args),

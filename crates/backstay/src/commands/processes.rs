@@ -1,4 +1,5 @@
-//! `backstay launcher` and `backstay guard`: the two processes beside the agent.
+//! `backstay launcher` and `backstay guard`: the two processes beside the agent; and `keeper`, the
+//! program that holds an address.
 
 use std::path::PathBuf;
 
@@ -59,6 +60,14 @@ pub(crate) struct GuardArgs {
     watchdog: Option<PathBuf>,
 }
 
+/// Options of `keeper`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeeperArgs {
+    /// `ADDRESS/PREFIX%INTERFACE`, the interface by its number
+    #[arg(value_name = "ADDRESS")]
+    at: drivers::address::AddressAt,
+}
+
 fn plants(values: &[String]) -> Result<Plants, Failure> {
     Plants::parse(values.iter().map(String::as_str)).map_err(|why| Failure::with(2, why))
 }
@@ -98,4 +107,8 @@ pub(crate) fn guard(args: &GuardArgs) -> Done {
         (None, false) => Reboot::Never,
     };
     drivers::guard::run(options).map_err(Failure::new)
+}
+
+pub(crate) fn keeper(args: &KeeperArgs) -> Done {
+    drivers::address::keeper::run(args.at).map_err(Failure::new)
 }

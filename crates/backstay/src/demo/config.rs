@@ -89,7 +89,7 @@ mod tests {
         let spec = parsed.spec.unwrap();
         assert_eq!((spec.profile, spec.nodes.len()), (Profile::Lan, NODES.len()));
         let orders = spec.resources.values().next().unwrap();
-        let ResourceKind::Process(process) = &orders.kind;
+        let ResourceKind::Process(process) = &orders.kind else { panic!("{orders:?}") };
         assert_eq!((orders.standby, process.ready.clone()), (Standby::Hot, Ready::Notify));
         assert_eq!(process.promote, Promote::Socket);
         assert!(!text.contains("--heedless"));

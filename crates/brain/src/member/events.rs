@@ -128,7 +128,11 @@ impl Member {
     ) {
         let Some(instance) = self.instances.remove(resource) else { return };
         if let Some(epoch) = instance.epoch {
-            self.burn(now.before(age), resource, epoch, EvidenceGround::Empty);
+            let ground = match instance.kind {
+                ResourceKind::Process(_) => EvidenceGround::Empty,
+                ResourceKind::Address(_) => EvidenceGround::AddressGone,
+            };
+            self.burn(now.before(age), resource, epoch, ground);
         }
         if !asked {
             self.note_failure(now, resource, instance.epoch, failure, age);

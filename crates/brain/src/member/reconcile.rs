@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 
 use model::report::{EvidenceGround, InstancePhase};
-use model::spec::{Promote, ResourceKind};
 use model::state::ClusterState;
 use model::{Epoch, Moment, ResourceName};
 
@@ -102,10 +101,7 @@ impl Member {
             return self.start(now, state, resource, wanted);
         };
         let epoch = instance.epoch;
-        let by_socket = spec.is_some_and(|s| {
-            let ResourceKind::Process(process) = &s.kind;
-            process.promote == Promote::Socket
-        });
+        let by_socket = spec.is_some_and(|s| s.kind.changes_roles());
         let stale_kind = spec.is_some_and(|s| s.kind != instance.kind);
         match (instance.phase, wanted) {
             (InstancePhase::Stopping | InstancePhase::Stuck, _) => None,
@@ -186,11 +182,10 @@ impl Member {
         wanted: Want,
     ) -> Option<Action> {
         let spec = state.spec.resources.get(resource)?;
-        let ResourceKind::Process(process) = &spec.kind;
         let role = match wanted {
             Want::Nothing => return None,
             // Started as standby and promoted when ready, so that one path serves both.
-            Want::Active(_) if process.promote == Promote::Socket => StartRole::Standby,
+            Want::Active(_) if spec.kind.changes_roles() => StartRole::Standby,
             Want::Active(epoch) => StartRole::Active(epoch),
             Want::Standby => StartRole::Standby,
         };

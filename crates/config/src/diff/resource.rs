@@ -9,6 +9,8 @@ use crate::print;
 /// What a changed value of each key leads to, and why.
 pub(super) const EFFECTS: &[(&str, Effect, &str)] = &[
     ("kind", Effect::Restart, "another driver runs it"),
+    ("address", Effect::Restart, "another address is brought up"),
+    ("interface", Effect::Restart, "another interface gets it"),
     ("command", Effect::Restart, "it must run the new command"),
     ("user", Effect::Restart, "a running process keeps its user"),
     ("group", Effect::Restart, "a running process keeps its group"),

@@ -1,6 +1,7 @@
 //! From TOML to a draft: every table read by its key table, every wrong value reported where it
 //! stands. What a value means together with others is for `rules`.
 
+mod address;
 mod cluster;
 mod found;
 mod health;

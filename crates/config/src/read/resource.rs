@@ -1,10 +1,11 @@
 //! `[[resource]]`: what holds for every kind.
 
+use model::AddressSpec;
 use model::ids::{NodeName, ResourceName};
 use model::spec::{DomainKind, Failback, HealthSpec, ProcessSpec, RecoverySpec, Standby};
 
 use super::table::Reader;
-use super::{Found, health, node, process};
+use super::{Found, address, health, node, process};
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
 use crate::keys::{KINDS, KINDS_LATER};
@@ -22,6 +23,8 @@ pub(crate) struct ResourceDraft {
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) process: ProcessSpec,
+    /// Of kind `address`: the process means nothing then.
+    pub(crate) address: Option<Found<AddressSpec>>,
     pub(crate) standby: Standby,
     pub(crate) prefer: Vec<Found<NodeName>>,
     pub(crate) nodes: Vec<Found<NodeName>>,
@@ -46,21 +49,28 @@ pub(super) fn read(mut reader: Reader<'_>) -> Option<ResourceDraft> {
     let supported = kind_is_supported(&reader) & mode_is_supported(&reader);
     let body = if supported {
         reader.known_keys_only(&[]);
-        Some(body(&reader))
+        body(&reader)
     } else {
         None
     };
     Some(ResourceDraft { name: name?, body })
 }
 
-fn body(reader: &Reader<'_>) -> Body {
+fn body(reader: &Reader<'_>) -> Option<Body> {
+    let is_address = reader.text("kind").is_some_and(|found| found.value == "address");
+    address::no_keys_of_others(reader, if is_address { "address" } else { "process" });
+    let address = if is_address { Some(address::read(reader)?) } else { None };
     let one_of = |key: &str, words: &[&str]| {
         reader.choice(key).and_then(|found| words.iter().position(|word| *word == found.value))
     };
     let domains = DomainKind::ALL.map(DomainKind::as_str);
-    let hot = one_of("standby", &["hot"]).is_some();
-    Body {
-        process: process::read(reader, hot),
+    let said = one_of("standby", &["cold", "hot"]);
+    // The program that waits with an address is small, and knows its interface already.
+    let hot = said.map_or(is_address, |index| index == 1);
+    let process = if is_address { ProcessSpec::default() } else { process::read(reader, hot) };
+    Some(Body {
+        process,
+        address,
         standby: if hot { Standby::Hot } else { Standby::Cold },
         prefer: names(reader, "prefer"),
         nodes: names(reader, "nodes"),
@@ -72,7 +82,7 @@ fn body(reader: &Reader<'_>) -> Body {
         rpo_bytes: reader.whole("rpo_bytes").map(|found| found.value),
         recovery: recovery(reader),
         failback: failback(reader),
-    }
+    })
 }
 
 fn resource_name(reader: &Reader<'_>) -> Option<Found<ResourceName>> {

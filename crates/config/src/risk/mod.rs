@@ -1,6 +1,7 @@
 //! What can go wrong with a specification that is right: each rule is a file, speaks in words and
 //! says what to do. Most are warnings; a target that the timers can't meet is an error.
 
+mod addresses;
 mod domains;
 mod health;
 mod links;
@@ -40,11 +41,12 @@ impl Case<'_> {
 
 type Rule = fn(&Case<'_>, &mut Vec<Diagnostic>);
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     quorum::check,
     domains::check,
     links::check,
     placement::check,
+    addresses::check,
     health::check,
     target::check,
     profile::check,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::spec::{Promote, ResourceKind, ResourceSpec, Standby};
+use model::spec::{ResourceSpec, Standby};
 use model::{NodeName, ResourceName};
 
 use super::{Case, list};
@@ -113,13 +113,13 @@ fn standby(
     if resource.standby != Standby::Hot {
         return;
     }
-    let ResourceKind::Process(process) = &resource.kind;
-    let (message, help) = if places.len() == 1 {
+    let said = case.places.says(&format!("resource.{name}.standby"));
+    let (message, help) = if places.len() == 1 && said {
         (
             format!("\"{name}\" has a hot standby, but no second node for it to wait on"),
             "allow another node, or remove `standby = \"hot\"`",
         )
-    } else if process.promote == Promote::Restart {
+    } else if places.len() > 1 && !resource.kind.changes_roles() {
         (
             format!(
                 "the hot standby of \"{name}\" is restarted to become active: it saves no time"

@@ -1,6 +1,6 @@
 //! Recovery-time targets against the timers, with the sum shown.
 
-use model::spec::{ResourceKind, ResourceSpec};
+use model::spec::ResourceSpec;
 use model::{Profile, ResourceName, Span};
 
 use super::Case;
@@ -73,7 +73,7 @@ fn limit(
     worst: &Budget,
     found: &mut Vec<Diagnostic>,
 ) {
-    let ResourceKind::Process(process) = &resource.kind;
+    let process = resource.kind.program();
     let (key, ms) = match worst.rest {
         "promotion" => ("promote_ms", process.promote_ms),
         _ => ("start_ms", process.start_ms),

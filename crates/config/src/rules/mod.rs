@@ -3,6 +3,7 @@
 mod addresses;
 mod counts;
 mod cycles;
+mod moving;
 mod names;
 mod references;
 mod voters;
@@ -21,6 +22,7 @@ pub(crate) fn assemble(mut draft: Draft, sink: &Sink) -> Option<ClusterSpec> {
     counts::check(&draft, sink);
     names::check(&mut draft, sink);
     addresses::check(&draft, sink);
+    moving::check(&draft, sink);
     let voters = voters::choose(&draft, sink);
     references::check(&draft, sink);
     cycles::check(&draft, sink);
@@ -49,7 +51,10 @@ pub(crate) fn assemble(mut draft: Draft, sink: &Sink) -> Option<ClusterSpec> {
 fn resource_spec(draft: ResourceDraft) -> Option<(ResourceName, ResourceSpec)> {
     let body = draft.body?;
     let spec = ResourceSpec {
-        kind: ResourceKind::Process(body.process),
+        kind: match body.address {
+            Some(address) => ResourceKind::Address(address.value),
+            None => ResourceKind::Process(body.process),
+        },
         standby: body.standby,
         prefer: bare(body.prefer),
         nodes: body.nodes.into_iter().map(|found| found.value).collect(),

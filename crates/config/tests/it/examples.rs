@@ -18,16 +18,13 @@ fn every_example_is_accepted_with_the_warnings_it_is_meant_to_have() {
     }
 }
 
-/// The design's own example, as it is written there, is right but for the kind that this version
-/// can't run yet.
+/// The design's own example, as it is written there.
 #[test]
-fn the_designs_example_fails_by_its_address_resource_alone() {
-    let text = include_str!("design.toml");
-    let parsed = config::parse(text, "design.toml");
-    let errors: Vec<_> = parsed.diagnostics.iter().filter(|d| d.is_error()).collect();
-    assert_eq!(errors.len(), 1, "{}", config::render(&parsed.diagnostics, false));
-    assert_eq!(errors[0].code, config::Code::NotSupported);
-    let process_only = text.split("[[resource]]\nname = \"gateway-address\"").next();
-    let parsed = config::parse(process_only.unwrap_or_default(), "design.toml");
-    assert!(parsed.spec.is_some(), "{}", config::render(&parsed.diagnostics, false));
+fn the_designs_example_is_accepted() {
+    let parsed = config::parse(include_str!("design.toml"), "design.toml");
+    let text = config::render(&parsed.diagnostics, false);
+    assert!(!parsed.diagnostics.iter().any(config::Diagnostic::is_error), "{text}");
+    let spec = parsed.spec.expect(&text);
+    let address = &spec.resources[&model::ResourceName::new("gateway-address").expect("a name")];
+    assert_eq!(address.standby, model::spec::Standby::Hot, "its keepers wait");
 }

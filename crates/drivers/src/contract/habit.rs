@@ -1,9 +1,9 @@
 //! How a resource under test behaves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use model::ResourceSpec;
 use model::spec::{Failback, ProcessSpec, RecoverySpec, ResourceKind, Standby};
+use model::{Moment, ResourceSpec};
 
 /// A habit of a resource under test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +54,31 @@ pub enum Habit {
     Missing,
 }
 
+/// What a driver's resources can do, as far as the suite asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ability {
+    /// They are active or not: every driver's are. Habit: plain.
+    Activity,
+    /// They change roles when told. Habits: changes roles, fails to promote.
+    Roles,
+    /// They are programs of the operator's own. Habits: all.
+    Program,
+}
+
 /// A driver under test.
 pub trait Subject {
     /// The specification of a resource with a habit.
     fn resource(&self, habit: &Habit) -> ResourceSpec;
+
+    /// Whether its resources can do something.
+    fn has(&self, ability: Ability) -> bool;
+
+    /// When an active instance last did what active ones do, if it ever did: what it wrote into
+    /// `ticks`, or now, where that can be seen from outside.
+    fn last_act(&self, ticks: &Path) -> Option<Moment>;
+
+    /// What one that fails to promote says.
+    fn refusal(&self) -> &str;
 }
 
 /// A resource of kind `process` with everything else as it is by default.

@@ -11,4 +11,4 @@ mod habit;
 
 pub use bench::{Bench, BenchOptions, NUMBER, WAIT, epoch, name};
 pub use cases::{Case, cases};
-pub use habit::{Habit, Subject, process_resource};
+pub use habit::{Ability, Habit, Subject, process_resource};

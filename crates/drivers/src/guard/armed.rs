@@ -7,9 +7,10 @@ use model::{Epoch, Moment, Span};
 
 use super::statement::Cause;
 use super::wire::ToGuard;
+use crate::address::AddressHandle;
 use crate::lease::InstanceLease;
-use crate::process::containment::{CgroupHandle, Containment, TreeHandle};
-use crate::process::table;
+use crate::process::containment::{Asker, CgroupHandle, Containment, TreeHandle};
+use crate::process::table::{self, ProcessTable};
 
 /// Most instances armed at once: the most resources of a cluster.
 pub const ARMED_MAX: usize = model::spec::RESOURCES_MAX;
@@ -45,6 +46,7 @@ pub(super) struct Armed {
     pub(super) resource: String,
     pub(super) epoch: Epoch,
     pub(super) containment: Containment,
+    pub(super) address: Option<AddressHandle>,
     pub(super) lease: InstanceLease,
     /// The node's lease that it became active under.
     pub(super) lease_number: u64,
@@ -54,10 +56,26 @@ pub(super) struct Armed {
 impl Armed {
     /// Opens everything that stopping it will need, so that nothing has to be opened then.
     pub(super) fn prepare(arm: &ToGuard<'_>) -> io::Result<Armed> {
-        let ToGuard::Arm { resource, epoch, cgroup, pid, started, lease, lease_number, socket } =
-            *arm
+        let ToGuard::Arm {
+            resource,
+            epoch,
+            cgroup,
+            pid,
+            started,
+            lease,
+            lease_number,
+            socket,
+            address,
+        } = *arm
         else {
             return Err(io::Error::other("not an order to arm"));
+        };
+        let address = match address {
+            "" => None,
+            text => {
+                same_network(pid)?;
+                Some(AddressHandle::open(text.parse().map_err(io::Error::other)?)?)
+            }
         };
         let containment = if cgroup.is_empty() {
             let leader = i32::try_from(pid).map_err(io::Error::other)?;
@@ -70,15 +88,32 @@ impl Armed {
         };
         let lease = InstanceLease::open_writable(Path::new(lease))?;
         let (resource, state) = (resource.to_owned(), State::Armed);
-        Ok(Armed { resource, epoch, containment, lease, lease_number, state })
+        Ok(Armed { resource, epoch, containment, address, lease, lease_number, state })
     }
 
     /// How its emptiness is seen, for statements.
     pub(super) fn seen_by(&self) -> &'static str {
-        match self.containment {
-            Containment::Cgroup(_) => "cgroup",
-            Containment::Tree(_) => "process-scan",
+        match (&self.containment, &self.address) {
+            (Containment::Cgroup(_), None) => "cgroup",
+            (Containment::Tree(_), None) => "process-scan",
+            (Containment::Cgroup(_), Some(_)) => "cgroup+netlink",
+            (Containment::Tree(_), Some(_)) => "process-scan+netlink",
         }
+    }
+
+    /// Takes its address down, if it has one. The kernel may have to wait for its own lock here,
+    /// so that all processes are killed first.
+    pub(super) fn take_down(&self) {
+        if let Some(Err(error)) = self.address.as_ref().map(AddressHandle::take_down) {
+            tracing::error!(resource = self.resource, %error, "the address stays");
+        }
+    }
+
+    /// Whether nothing of it is left; what is left is killed, and taken down, again. The address
+    /// comes last: by then nobody is there who could bring it back.
+    pub(super) fn strike(&self, table: &mut ProcessTable, asker: Asker<'_>) -> io::Result<bool> {
+        let empty = self.containment.strike(table, asker)?;
+        Ok(empty && self.address.as_ref().map_or(Ok(true), AddressHandle::strike)?)
     }
 
     /// Kills it at once; whether it goes is looked at later.
@@ -97,4 +132,13 @@ impl Armed {
             *pause = (*pause * 2).min(LOOK_LONGEST);
         }
     }
+}
+
+/// A guard in another network namespace would see every address gone that is none of its own.
+fn same_network(pid: u32) -> io::Result<()> {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
+    if of("self")? == of(&pid.to_string())? {
+        return Ok(());
+    }
+    Err(io::Error::other("the guard is in another network namespace than the address"))
 }

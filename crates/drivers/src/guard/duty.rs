@@ -209,6 +209,8 @@ impl Duty {
         for armed in self.armed.iter_mut().filter(|a| hit(a)) {
             armed.kill(now, cause);
         }
+        let struck = |a: &&Armed| matches!(a.state, State::Killing { since, .. } if since == now);
+        self.armed.iter().filter(struck).for_each(Armed::take_down);
         for at in 0..self.armed.len() {
             if matches!(self.armed[at].state, State::Killing { since, .. } if since == now) {
                 self.tell_burnt(at, false);
@@ -241,7 +243,7 @@ impl Duty {
                 continue;
             }
             let armed = &mut self.armed[at];
-            let gone = match armed.containment.strike(&mut self.table, asker) {
+            let gone = match armed.strike(&mut self.table, asker) {
                 Ok(gone) => gone && !self.options.plants.leftover_seen(),
                 Err(error) => {
                     tracing::debug!(resource = armed.resource, %error, "can't tell yet");

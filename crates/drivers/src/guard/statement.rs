@@ -54,7 +54,7 @@ pub struct Statement<'a> {
     pub epoch: Epoch,
     /// Whether everything was seen to be gone.
     pub empty: bool,
-    /// How that was seen: `cgroup` or `process-scan`.
+    /// How that was seen: `cgroup` or `process-scan`, for addresses also `+netlink`.
     pub seen_by: &'a str,
     /// Why.
     pub cause: &'a str,
@@ -138,7 +138,7 @@ mod tests {
             resource: &name,
             epoch: Epoch { generation: u64::MAX, counter: u64::MAX },
             empty: false,
-            seen_by: "process-scan",
+            seen_by: "process-scan+netlink",
             cause: Cause::LauncherLost.as_str(),
         };
         Statements::open(&path).unwrap().add(&statement);

@@ -28,6 +28,8 @@ pub enum ToGuard<'a> {
         lease_number: u64,
         /// Its `BACKSTAY_SOCKET`, which tells its processes from others.
         socket: &'a str,
+        /// The address that it may bring up ([`crate::address::AddressAt`]); empty for none.
+        address: &'a str,
     },
     /// The launcher can't stop it.
     Kill {
@@ -105,6 +107,7 @@ mod tests {
             lease: &path,
             lease_number: u64::MAX,
             socket: &path,
+            address: &"a".repeat(64),
         };
         let mut buffer = [0u8; PACKET_BYTES_MAX];
         let used = postcard::to_slice(&message, &mut buffer).unwrap().len();

@@ -128,6 +128,7 @@ impl Launcher {
             Containment::Cgroup(cgroup) => text(&cgroup.path),
             Containment::Tree(_) => String::new(),
         };
+        let address = instance.address.as_ref().map(|a| a.at().to_string()).unwrap_or_default();
         let message = ToGuard::Arm {
             resource: instance.resource.as_str(),
             epoch,
@@ -137,6 +138,7 @@ impl Launcher {
             lease: &text(&run_dir.instance_lease(&instance.resource)),
             lease_number,
             socket: &text(&run_dir.instance_socket(&instance.resource)),
+            address: &address,
         };
         match packet::send_packet(socket, &message) {
             Ok(()) => true,

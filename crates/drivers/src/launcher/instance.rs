@@ -7,6 +7,7 @@ use model::spec::ProcessSpec;
 use model::{Epoch, Moment, ResourceName, Span};
 
 use super::talk::Talk;
+use crate::address::AddressHandle;
 use crate::lease::InstanceLease;
 use crate::process::containment::Containment;
 use crate::process::logs::Output;
@@ -83,6 +84,8 @@ pub(super) struct Instance {
     pub(super) started: u64,
     pub(super) pidfd: OwnedFd,
     pub(super) containment: Containment,
+    /// What its program may have brought up, for one that holds an address.
+    pub(super) address: Option<AddressHandle>,
     /// The cgroup's directory, for commands of health checks.
     pub(super) cgroup_dir: Option<OwnedFd>,
     pub(super) lease: InstanceLease,

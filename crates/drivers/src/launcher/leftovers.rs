@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use model::Span;
 
 use super::{LEFTOVERS_LIMIT, LauncherError};
+use crate::address;
 use crate::plant::Plants;
 use crate::process::cgroup::CgroupRoot;
 use crate::process::table::{Family, ProcessTable, kill_exactly};
@@ -51,6 +52,10 @@ pub(super) fn kill(
                 whole.kill().map_err(at)?;
                 left += usize::from(!whole.is_empty().map_err(at)?);
             }
+        }
+        // Whoever could bring an address back is gone before it is looked for.
+        if left == 0 {
+            left += address::take_down_leftovers(run_dir).map_err(at)?;
         }
         if left == 0 {
             break;

@@ -57,6 +57,8 @@ pub struct LauncherOptions {
     pub agent_uid: Option<u32>,
     /// Where instances' cgroups go.
     pub cgroups: CgroupChoice,
+    /// The program that holds an address, less its last word; see [`crate::address::keeper`].
+    pub keeper: Vec<String>,
     /// Planted faults.
     pub plants: Plants,
 }
@@ -79,6 +81,8 @@ impl LauncherOptions {
             longest_lease,
             agent_uid: None,
             cgroups: CgroupChoice::default(),
+            // This very program, whatever lies under its name by now.
+            keeper: vec!["/proc/self/exe".into(), "keeper".into()],
             plants: Plants::default(),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use model::spec::{Probe, ResourceKind};
+use model::spec::Probe;
 use model::{Moment, ResourceName, Span};
 use rustix::process::Signal;
 
@@ -49,7 +49,7 @@ impl Launcher {
         let Probe::Exec(command) = check.probe.clone() else { return Err(Refusal::NotSpecified) };
         let timeout =
             Span::from_ms(if check.timeout_ms == 0 { TIMEOUT_MS } else { check.timeout_ms });
-        let ResourceKind::Process(process) = spec.kind.clone();
+        let process = spec.kind.program().into_owned();
         let Some(instance) = self.instance_of(resource) else { return Err(Refusal::NotRunning) };
         if instance.is_ending() {
             return Err(Refusal::NotRunning);

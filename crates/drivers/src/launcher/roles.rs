@@ -1,6 +1,6 @@
 //! Promotion and demotion: by a line on the instance's socket, or by stopping and starting.
 
-use model::spec::{Promote, ResourceKind};
+use model::spec::Promote;
 use model::{Epoch, ResourceName, Span};
 
 use super::ARM_CONFIRM;
@@ -31,9 +31,9 @@ impl Launcher {
         if self.leaving.is_some() {
             return Err(Refusal::Leaving);
         }
-        let Some(ResourceKind::Process(_)) = self.resources.get(resource).map(|r| &r.kind) else {
+        if !self.resources.contains_key(resource) {
             return Err(Refusal::NotSpecified);
-        };
+        }
         self.epochs.check(resource, epoch, true)?;
         let Some(instance) = self.instance_of(resource) else { return Err(Refusal::NotRunning) };
         let id = instance.id;
@@ -125,6 +125,10 @@ impl Launcher {
 
     fn on_stood_by(&mut self, id: u64) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.address.as_ref().is_some_and(|address| !address.is_gone().unwrap_or(false)) {
+            tracing::error!(resource = %instance.resource, "a standby, but its address is up");
+            return self.kill(id, Why::DemoteFailed);
+        }
         instance.role = Role::Standby;
         instance.wanted = Role::Standby;
         instance.stage = Stage::Running;

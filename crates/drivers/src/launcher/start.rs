@@ -4,13 +4,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use model::spec::{ProcessSpec, Ready, ResourceKind};
+use model::spec::{ProcessSpec, Ready};
 use model::{Epoch, Moment, ResourceName};
 
 use super::core::{Launcher, Source};
 use super::instance::{Instance, Stage};
 use super::talk::Talk;
 use super::{ARM_CONFIRM, leftovers};
+use crate::address::{self, AddressHandle};
 use crate::lease::InstanceLease;
 use crate::process::containment::{CgroupHandle, Containment, TreeHandle};
 use crate::process::logs::Output;
@@ -44,9 +45,10 @@ impl Launcher {
             return Err(Refusal::Limit(model::spec::RESOURCES_MAX as u32));
         }
         let Some(spec) = self.resources.get(resource) else { return Err(Refusal::NotSpecified) };
-        let ResourceKind::Process(spec) = spec.kind.clone();
+        let (spec, address) = address::of_instance(&spec.kind, &self.options.keeper)
+            .map_err(|error| Refusal::Host(chain(&error)))?;
         let id = self.number();
-        let made = self.make((id, number), resource, &spec, role, epoch);
+        let made = self.make((id, number), resource, &spec, address, role, epoch);
         let instance = made.map_err(|error| {
             tracing::error!(%resource, error = %chain(&error), "can't be prepared");
             self.remove_cgroup_of(id, resource);
@@ -119,10 +121,15 @@ impl Launcher {
         (id, number): (u64, u64),
         resource: &ResourceName,
         spec: &ProcessSpec,
+        address: Option<AddressHandle>,
         role: Role,
         epoch: Epoch,
     ) -> Result<Instance, PlanError> {
         let run_dir = self.options.run_dir.clone();
+        if let Some(address) = &address {
+            let known = self.instances.values().filter_map(|i| i.address.as_ref());
+            address::write_down(&run_dir, known.chain([address]).map(AddressHandle::at))?;
+        }
         let naming = Naming { run_dir: &run_dir, resource, role, epoch };
         let made = self.prepare(id, spec, naming)?;
         let gated = sys::spawn(&made.plan)?;
@@ -154,6 +161,7 @@ impl Launcher {
             started,
             pidfd,
             containment,
+            address,
             cgroup_dir,
             lease: made.lease,
             output: Some(made.output),
@@ -288,6 +296,10 @@ impl Launcher {
         let living = self.instances.values().map(|i| (i.pid, i.started));
         if let Err(error) = leftovers::write_pids(&self.options.run_dir, living) {
             tracing::error!(%error, "the list of processes can't be written");
+        }
+        let up = self.instances.values().filter_map(|i| i.address.as_ref());
+        if let Err(error) = address::write_down(&self.options.run_dir, up.map(AddressHandle::at)) {
+            tracing::error!(%error, "the list of addresses can't be written");
         }
     }
 

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, wait};
 use super::KILL_LIMIT;
 use super::core::Launcher;
 use super::instance::{Instance, Stage};
+use crate::address::AddressHandle;
 use crate::process::containment::{Asker, Containment};
 use crate::process::signals::signal_by_name;
 use crate::protocol::{Asked, Event, Evidence, Gone, Refusal, Role, Status, Why};
@@ -53,6 +54,9 @@ impl Launcher {
         if let Err(error) = instance.containment.kill_at_once() {
             tracing::error!(resource = %instance.resource, %error, "the first kill failed");
         }
+        if let Some(Err(error)) = instance.address.as_ref().map(AddressHandle::take_down) {
+            tracing::error!(resource = %instance.resource, %error, "the address stays");
+        }
         // A stop that was asked for keeps its reason, unless the lease cut it short.
         let why = match (&instance.stage, uncovered) {
             (Stage::Stopping { why, .. }, false) => why.clone(),
@@ -77,7 +81,9 @@ impl Launcher {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Stage::Killing { since, next, pause, told, .. } = &mut instance.stage else { return };
         let reaped = instance.status.is_some();
-        let empty = match instance.containment.strike(&mut self.table, asker) {
+        // What could bring the address back is gone before it is looked for.
+        let struck = instance.containment.strike(&mut self.table, asker);
+        let empty = match struck.and_then(|empty| Ok(empty && strike(instance.address.as_ref())?)) {
             Ok(empty) => empty && !self.options.plants.leftover_seen(),
             Err(error) => {
                 tracing::debug!(resource = %instance.resource, %error, "can't tell yet");
@@ -256,6 +262,11 @@ impl Launcher {
             }
         }
     }
+}
+
+/// Whether no address is up.
+fn strike(address: Option<&AddressHandle>) -> std::io::Result<bool> {
+    address.map_or(Ok(true), AddressHandle::strike)
 }
 
 /// How a process ended.

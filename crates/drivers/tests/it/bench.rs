@@ -108,6 +108,8 @@ pub(crate) fn run_launcher(args: &[String]) -> ExitCode {
     let longest = Span::from_ms(10_000);
     let mut options = LauncherOptions::new(node(), run_dir, dir.join("log"), TIMERS, longest);
     options.plants = plants(args);
+    let exe = std::env::current_exe().expect("this binary").to_string_lossy().into_owned();
+    options.keeper = vec![exe, "keeper".into()];
     if args[1] != "cgroups" {
         options.cgroups = CgroupChoice::Off;
     }
@@ -124,6 +126,11 @@ pub(crate) fn run_guard(args: &[String]) -> ExitCode {
         options.reboot = Reboot::StandIn(file.into());
     }
     done("guard", guard::run(options).map_err(|e| format!("{e}: {e:?}")))
+}
+
+pub(crate) fn run_keeper(args: &[String]) -> ExitCode {
+    let at = args[0].parse().expect("an address at an interface");
+    done("keeper", drivers::address::keeper::run(at).map_err(|e| format!("{e}: {e:?}")))
 }
 
 fn done(what: &str, result: Result<(), String>) -> ExitCode {

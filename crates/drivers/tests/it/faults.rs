@@ -9,12 +9,11 @@ use drivers::lease::InstanceLease;
 use drivers::process::table;
 use drivers::protocol::{Event, Gone, Phase, Refusal, Request, Role, Status, Why};
 use drivers::sys;
-use model::spec::ResourceKind;
 use model::{Moment, Span};
 use rustix::process::Signal;
 
 use crate::bench;
-use crate::subject::Programs;
+use crate::subject::{self, Programs};
 
 /// How long the programs that ignore the signal are waited for: longer than the lease.
 const STOP_MS: u64 = 1_500;
@@ -56,11 +55,11 @@ table! {
     a_launcher_does_not_serve_beside_what_it_cannot_kill,
 }
 
-fn check(fine: bool, what: &str) -> Result<(), String> {
+pub(crate) fn check(fine: bool, what: &str) -> Result<(), String> {
     if fine { Ok(()) } else { Err(what.to_owned()) }
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, String> {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, String> {
     let end = std::time::Instant::now() + WAIT;
     while std::time::Instant::now() < end {
         if let Some(found) = look() {
@@ -108,7 +107,7 @@ fn two(bench: &mut Bench) -> Result<Two, String> {
     let ticks = bench.file("ticks");
     let plain = |ticks: &Path| {
         let mut spec = Programs.resource(&Habit::IgnoresStop { ticks: ticks.to_owned() });
-        let ResourceKind::Process(process) = &mut spec.kind;
+        let process = subject::of(&mut spec);
         process.stop_ms = STOP_MS;
         spec
     };

@@ -3,11 +3,11 @@
 use drivers::contract::{Bench, Habit, Subject, name, process_resource};
 use drivers::protocol::{Asked, Event, Refusal, Request, Role, Status, Why};
 use model::ResourceSpec;
-use model::spec::{HealthSpec, LimitsSpec, Probe, ProcessSpec, Ready, ResourceKind};
+use model::spec::{HealthSpec, LimitsSpec, Probe, ProcessSpec, Ready};
 
 use crate::bench;
 use crate::faults::Run;
-use crate::subject::{Programs, program};
+use crate::subject::{self, Programs, program};
 
 pub(crate) fn all() -> Vec<(&'static str, Run)> {
     vec![
@@ -94,7 +94,7 @@ fn commands_of_health_checks(cgroups: bool) -> Result<(), String> {
 fn probed_readiness(cgroups: bool) -> Result<(), String> {
     let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let mut spec = plain(&bench);
-    let ResourceKind::Process(process) = &mut spec.kind;
+    let process = subject::of(&mut spec);
     process.ready = Ready::Probe;
     bench.specify("x", spec)?;
     bench.ask_start("x", Role::Active, 1)?;
@@ -109,7 +109,7 @@ fn probed_readiness(cgroups: bool) -> Result<(), String> {
 fn a_delay_makes_ready(cgroups: bool) -> Result<(), String> {
     let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let mut spec = plain(&bench);
-    let ResourceKind::Process(process) = &mut spec.kind;
+    let process = subject::of(&mut spec);
     process.ready = Ready::DelayMs(100);
     bench.specify("x", spec)?;
     bench.ask_start("x", Role::Standby, 1)?;
@@ -124,7 +124,7 @@ fn a_delay_makes_ready(cgroups: bool) -> Result<(), String> {
 fn not_ready_in_time(cgroups: bool) -> Result<(), String> {
     let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let mut spec = Programs.resource(&Habit::NotifiesWhen { exists: bench.file("never") });
-    let ResourceKind::Process(process) = &mut spec.kind;
+    let process = subject::of(&mut spec);
     process.start_ms = 100;
     bench.specify("x", spec)?;
     bench.ask_start("x", Role::Active, 1)?;

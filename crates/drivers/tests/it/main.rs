@@ -2,6 +2,7 @@
 //! the guard and the programs under them: everything runs as real processes. `measure` prints how
 //! long things take on this machine.
 
+mod addresses;
 mod bench;
 mod faults;
 mod frames;
@@ -19,6 +20,8 @@ fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("launcher") => bench::run_launcher(&args[2..]),
         Some("guard") => bench::run_guard(&args[2..]),
+        Some("keeper") => bench::run_keeper(&args[2..]),
+        Some("in-namespace") => addresses::run_in_namespace(&args[2], &args[3]),
         Some("measure") => measure::run(),
         Some("program") => program::run(&args[2..]),
         _ => run_tests(),
@@ -29,7 +32,10 @@ fn run_tests() -> ExitCode {
     let mut trials = Vec::new();
     for cgroups in bench::modes() {
         let mode = if cgroups { "cgroups" } else { "process_groups" };
-        for case in drivers::contract::cases() {
+        for (name, run) in addresses::all(cgroups) {
+            trials.push(Trial::test(format!("{mode}::{name}"), run));
+        }
+        for case in drivers::contract::cases(&subject::Programs) {
             let run = move || {
                 let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
                 Ok((case.run)(&mut bench, &subject::Programs)?)

@@ -1,8 +1,10 @@
 //! The driver `process` under test: habits as arguments of this binary.
 
-use drivers::contract::{Habit, Subject, process_resource};
-use model::ResourceSpec;
-use model::spec::{ProcessSpec, Promote, Ready};
+use std::path::Path;
+
+use drivers::contract::{Ability, Bench, Habit, Subject, process_resource};
+use model::spec::{ProcessSpec, Promote, Ready, ResourceKind};
+use model::{Moment, ResourceSpec};
 
 /// Programs.
 pub(crate) struct Programs;
@@ -47,5 +49,25 @@ impl Subject for Programs {
                 ProcessSpec { command: vec!["/no/such/program".into()], ..program(&[]) }
             }
         })
+    }
+
+    fn has(&self, _ability: Ability) -> bool {
+        true
+    }
+
+    fn last_act(&self, ticks: &Path) -> Option<Moment> {
+        Bench::last_tick(ticks)
+    }
+
+    fn refusal(&self) -> &str {
+        "not today"
+    }
+}
+
+/// The program of a resource of kind `process`.
+pub(crate) fn of(spec: &mut ResourceSpec) -> &mut ProcessSpec {
+    match &mut spec.kind {
+        ResourceKind::Process(process) => process,
+        other => panic!("{other:?} is no program"),
     }
 }
