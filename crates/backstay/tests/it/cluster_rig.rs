@@ -150,7 +150,8 @@ impl TestCluster {
         Process(command.spawn().unwrap())
     }
 
-    fn start_node(&mut self, node: usize) {
+    /// Starts the three processes of a node.
+    pub(crate) fn start_node(&mut self, node: usize) {
         let [launcher, guard, agent] =
             ["launcher", "guard", "agent"].map(|part| self.start_part(node, part));
         self.nodes.push(Node { launcher, guard, agent });
@@ -257,9 +258,9 @@ impl TestCluster {
         self.nodes.clear();
     }
 
-    /// Turns all nodes on again, and waits until the service is whole.
+    /// Turns the rest of the nodes on again, and waits until the service is whole.
     pub(crate) fn on(&mut self) {
-        (0..NODES.len()).for_each(|node| self.start_node(node));
+        (self.nodes.len()..NODES.len()).for_each(|node| self.start_node(node));
         self.until_whole();
         self.served();
     }
