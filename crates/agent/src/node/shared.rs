@@ -77,8 +77,13 @@ impl Shared {
 
     /// Publishes the lease as the pulse has it. Call under no lock.
     pub fn publish_lease(&self, now: Moment) {
-        let end = lock(&self.pulse).lease_end();
-        lock(&self.lease).publish(now, end);
+        // The board first: of two that publish, the later must not carry the older lease.
+        let mut board = lock(&self.lease);
+        let (number, end) = {
+            let mut pulse = lock(&self.pulse);
+            (pulse.check_lease(now), pulse.lease_end())
+        };
+        board.publish(now, number, end);
     }
 
     /// Notes something that was not permitted.
@@ -93,14 +98,17 @@ impl Shared {
 pub struct LeaseBoard {
     page: Option<LeasePage>,
     instances: BTreeMap<ResourceName, (Epoch, InstanceLease)>,
-    published: Option<Moment>,
+    /// The number of the page's lease when this agent started; each lapse adds one.
+    base: u64,
+    /// Number and end of the lease as last published.
+    published: (u64, Option<Moment>),
 }
 
 impl LeaseBoard {
     /// The launcher's page is there.
     pub fn set_page(&mut self, page: LeasePage) {
         self.page = Some(page);
-        self.published = None;
+        self.published = (0, None);
     }
 
     /// Whether the lease files of exactly these are at hand.
@@ -122,8 +130,8 @@ impl LeaseBoard {
             }
             match InstanceLease::open_writable(&run.instance_lease(&name)) {
                 Ok(lease) => {
-                    if let Some(end) = self.published {
-                        lease.renew(epoch, end);
+                    if let (number, Some(end)) = self.published {
+                        lease.renew(epoch, number, end);
                     }
                     self.instances.insert(name, (epoch, lease));
                 }
@@ -132,16 +140,22 @@ impl LeaseBoard {
         }
     }
 
-    fn publish(&mut self, now: Moment, end: Option<Moment>) {
+    /// The lease that the page showed when this agent started has this number.
+    pub fn begin_at(&mut self, number: u64) {
+        self.base = number;
+    }
+
+    fn publish(&mut self, now: Moment, lapses: u64, end: Option<Moment>) {
         let Some(page) = &self.page else { return };
         page.beat(Beat::Agent, now);
-        if end == self.published {
+        let number = self.base.wrapping_add(lapses);
+        if (number, end) == self.published {
             return;
         }
-        page.set_lease_end(end);
-        self.published = end;
+        page.set_lease(number, end);
+        self.published = (number, end);
         if let Some(end) = end {
-            self.instances.retain(|_, (epoch, lease)| lease.renew(*epoch, end));
+            self.instances.retain(|_, (epoch, lease)| lease.renew(*epoch, number, end));
         }
     }
 }

@@ -145,12 +145,14 @@ impl Agent {
             0 => disk.node.profile.timers(),
             _ => disk.state.spec.timers(),
         };
-        let pulse = pulse(options, &disk, timers, now)?;
+        let (pulse, lease_number) = pulse(options, &disk, timers, now)?;
+        let mut board = LeaseBoard::default();
+        board.begin_at(lease_number);
         let shared = Arc::new(Shared {
             pulse: Mutex::new(pulse),
             inputs,
             heartbeat_peers: Mutex::new(Arc::new(HeartbeatPeers::default())),
-            lease: Mutex::new(LeaseBoard::default()),
+            lease: Mutex::new(board),
             shortfalls: Mutex::default(),
             dropped_inputs: std::sync::atomic::AtomicU64::new(0),
         });
@@ -368,7 +370,7 @@ fn pulse(
     disk: &Disk,
     timers: Timers,
     now: model::Moment,
-) -> Result<Pulse, AgentError> {
+) -> Result<(Pulse, u64), AgentError> {
     let witness =
         disk.state.members.get(&disk.node.node).is_some_and(|m| m.role == MemberRole::Witness);
     let config = PulseConfig {
@@ -382,11 +384,9 @@ fn pulse(
     };
     let mut pulse = Pulse::new(config, now);
     let longest = model::Span::from_ms(ABSENCE_MS).max(timers.lease);
-    let left = drivers::lease::LeasePage::open(&options.run.lease_page())
-        .ok()
-        .and_then(|page| page.lease_end(now, longest));
-    pulse.adopt_lease(now, left);
-    Ok(pulse)
+    let page = drivers::lease::LeasePage::open(&options.run.lease_page()).ok();
+    pulse.adopt_lease(now, page.as_ref().and_then(|page| page.lease_end(now, longest)));
+    Ok((pulse, page.map_or(0, |page| page.lease_number())))
 }
 
 /// A witness has the priority of all: a lower one can deadlock an election where logs are equally

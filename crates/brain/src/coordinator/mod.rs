@@ -319,6 +319,7 @@ fn subject(command: &Command) -> Option<Subject> {
         | Command::Release { resource, .. }
         | Command::Vacate { resource, .. }
         | Command::Active { resource, .. }
+        | Command::Stuck { resource, .. }
         | Command::Quarantine { resource }
         | Command::Switchover { resource, .. }
         | Command::EndSwitchover { resource } => Some(Subject::Resource(resource.clone())),

@@ -69,7 +69,7 @@ impl Coordinator {
             self.trace_fenced(moment, &evidence);
             return self.vacant(now, pulse, case, Some(evidence), reasons, out);
         }
-        if holder.releasing {
+        if self.note_stuck(now, case, holder, out) || holder.releasing {
             return;
         }
         if let Some(reasons) = self.must_release(case, holder) {
@@ -81,6 +81,30 @@ impl Coordinator {
         }
         self.note_active(now, case, holder, out);
         self.failback(now, case, holder, out);
+    }
+
+    /// The holder said that its instance can't be stopped: recorded before anything else about
+    /// it, so that no coordinator takes the end of its lease for the end of the instance.
+    fn note_stuck(
+        &mut self,
+        now: Now,
+        case: &Case<'_>,
+        holder: &Holder,
+        out: &mut Vec<Decision>,
+    ) -> bool {
+        let stuck = self.report(holder.replica).is_some_and(|report| {
+            report.instances.iter().any(|i| {
+                i.resource == *case.name
+                    && i.phase == InstancePhase::Stuck
+                    && i.epoch == Some(holder.epoch)
+            })
+        });
+        if !stuck || holder.stuck {
+            return false;
+        }
+        let command = Command::Stuck { resource: case.name.clone(), epoch: holder.epoch };
+        self.propose(now, command, Vec::new(), out);
+        true
     }
 
     /// The holder said that it is active: recorded once, with the measured phases.

@@ -19,6 +19,7 @@ fn held_by(name: &str, active: bool) -> ResourceState {
         wall_ms: 0,
         releasing: false,
         active,
+        stuck: false,
         spec_version: 1,
     };
     let last_node = Some(node(name));

@@ -46,13 +46,17 @@ pub(super) struct Armed {
     pub(super) epoch: Epoch,
     pub(super) containment: Containment,
     pub(super) lease: InstanceLease,
+    /// The node's lease that it became active under.
+    pub(super) lease_number: u64,
     pub(super) state: State,
 }
 
 impl Armed {
     /// Opens everything that stopping it will need, so that nothing has to be opened then.
     pub(super) fn prepare(arm: &ToGuard<'_>) -> io::Result<Armed> {
-        let ToGuard::Arm { resource, epoch, cgroup, pid, started, lease, socket } = *arm else {
+        let ToGuard::Arm { resource, epoch, cgroup, pid, started, lease, lease_number, socket } =
+            *arm
+        else {
             return Err(io::Error::other("not an order to arm"));
         };
         let containment = if cgroup.is_empty() {
@@ -65,7 +69,8 @@ impl Armed {
             Containment::Cgroup(CgroupHandle::open(Path::new(cgroup))?)
         };
         let lease = InstanceLease::open_writable(Path::new(lease))?;
-        Ok(Armed { resource: resource.to_owned(), epoch, containment, lease, state: State::Armed })
+        let (resource, state) = (resource.to_owned(), State::Armed);
+        Ok(Armed { resource, epoch, containment, lease, lease_number, state })
     }
 
     /// How its emptiness is seen, for statements.

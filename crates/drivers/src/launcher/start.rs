@@ -36,6 +36,7 @@ impl Launcher {
     pub(super) fn start(
         &mut self,
         resource: &ResourceName,
+        number: u64,
         role: Role,
         epoch: Epoch,
     ) -> Result<(), Refusal> {
@@ -45,7 +46,8 @@ impl Launcher {
         let Some(spec) = self.resources.get(resource) else { return Err(Refusal::NotSpecified) };
         let ResourceKind::Process(spec) = spec.kind.clone();
         let id = self.number();
-        let instance = self.make(id, resource, &spec, role, epoch).map_err(|error| {
+        let made = self.make((id, number), resource, &spec, role, epoch);
+        let instance = made.map_err(|error| {
             tracing::error!(%resource, error = %chain(&error), "can't be prepared");
             self.remove_cgroup_of(id, resource);
             Refusal::Host(chain(&error))
@@ -114,7 +116,7 @@ impl Launcher {
 
     fn make(
         &mut self,
-        id: u64,
+        (id, number): (u64, u64),
         resource: &ResourceName,
         spec: &ProcessSpec,
         role: Role,
@@ -141,6 +143,7 @@ impl Launcher {
         let now = sys::now();
         let instance = Instance {
             id,
+            number,
             resource: resource.clone(),
             spec: spec.clone(),
             role: Role::Standby,
@@ -164,6 +167,7 @@ impl Launcher {
             since: now,
             guard: 0,
             armed: false,
+            lease_number: 0,
             refused: None,
             then_active: None,
         };
@@ -191,18 +195,21 @@ impl Launcher {
     pub(super) fn on_arm_confirmed(&mut self, id: u64) {
         let stopping = self.options.timers.stopping;
         let now = sys::now();
+        // The end first, then the number: see `LeasePage::set_lease`.
         let end = self.page.lease_end(now, self.options.longest_lease);
+        let lease = self.page.lease_number();
         let incarnation = self.guard.incarnation;
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Stage::Arming { promote, .. } = instance.stage else { return };
         instance.armed = true;
         instance.guard = incarnation;
-        let Some(end) = end.filter(|end| now + stopping < *end) else {
+        let covered = |end: &Moment| now + stopping < *end && lease == instance.lease_number;
+        let Some(end) = end.filter(covered) else {
             return self.on_arm_failed(id);
         };
         instance.role = Role::Active;
         instance.wanted = Role::Active;
-        instance.lease.activate(instance.epoch, end);
+        instance.lease.activate(instance.epoch, lease, end);
         if promote {
             self.tell_promotion(id);
         } else {
