@@ -431,3 +431,60 @@ fn the_poison_guard_counts_nodes_with_the_same_failure_within_the_window() {
     check(vec![record("a", 1, late.clone(), 999), record("b", 2, late.clone(), 1_600)], false);
     check(vec![record("a", 1, late.clone(), 1_000), record("b", 2, late, 1_600)], true);
 }
+
+/// The holder on b says that it can't stop its instance, and then nothing more.
+fn stuck_and_silent() -> Office {
+    let mut office = Office::new(Standby::Cold, |spec| spec.prefer = vec![node("b")]);
+    office.activate();
+    let epoch = office.held().epoch;
+    office.report(B, vec![instance(InstancePhase::Stuck, Some(epoch))]);
+    let commands = office.pass_for(20);
+    assert_eq!(commands, [Command::Stuck { resource: resource(), epoch }]);
+    office.up.retain(|replica| *replica != B);
+    assert_eq!(office.pass_for(5_000), [], "its lease has lapsed, and that is not enough");
+    assert!(office.coordinator.alarms().raised().any(|(_, what)| what.contains("confirm-stopped")));
+    office
+}
+
+#[test]
+fn what_cannot_be_stopped_keeps_its_resource_until_it_is_seen_to_be_gone() {
+    let mut office = stuck_and_silent();
+    let epoch = office.held().epoch;
+    office.up.push(B);
+    office.report(B, Vec::new()).evidence.push(evidence(B, epoch));
+    office.pass_for(100);
+    let holder = office.held().holder.clone().unwrap();
+    assert!(holder.epoch > epoch && !holder.stuck, "{holder:?}");
+}
+
+#[test]
+fn a_person_may_stand_in_for_the_proof_once_the_node_is_silent() {
+    let confirm = |name: &str| Operation::ConfirmStopped { resource: resource(), node: node(name) };
+    let mut office = stuck_and_silent();
+    assert!(matches!(office.operate(confirm("c")), Err(Refusal::NotNow(_))), "not where it is");
+    let commands = office.operate(confirm("b")).unwrap();
+    assert!(matches!(&commands[..], [Command::Vacate { evidence: Some(e), .. }]
+        if e.ground == EvidenceGround::Confirmed));
+    office.pass_for(100);
+    assert_ne!(office.holder().map(|(node, _)| node), Some("b"));
+
+    let mut office = stuck_and_silent();
+    office.up.push(B);
+    office.pass_for(100);
+    let refusal = office.operate(confirm("b"));
+    assert!(matches!(refusal, Err(Refusal::NotNow(why)) if why.contains("still answers")));
+}
+
+#[test]
+fn a_reinstalled_node_that_runs_nothing_is_proof_too() {
+    let mut office = stuck_and_silent();
+    let epoch = office.held().epoch;
+    office.state.members.get_mut(&node("b")).unwrap().replica = ReplicaId(9);
+    office.report(ReplicaId(9), Vec::new()).ready = false;
+    assert_eq!(office.pass_for(100), [], "its launcher has not looked yet");
+    office.report(ReplicaId(9), vec![instance(InstancePhase::Stuck, None)]);
+    assert_eq!(office.pass_for(100), [], "it is still there");
+    office.report(ReplicaId(9), Vec::new());
+    office.pass_for(100);
+    assert!(office.held().epoch > epoch);
+}

@@ -267,3 +267,6 @@ impl Member {
         self.launcher
     }
 }
+
+#[cfg(test)]
+mod tests;
