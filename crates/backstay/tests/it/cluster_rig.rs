@@ -245,6 +245,19 @@ impl TestCluster {
         }
     }
 
+    /// What the processes said last.
+    fn show_logs(&self) {
+        for node in NODES {
+            for part in ["agent", "launcher", "guard"] {
+                let name = format!("{node}-{part}.log");
+                let text = std::fs::read_to_string(self.dir.path().join(&name)).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
+                eprintln!("--- {name}\n{}", lines[from..].join("\n"));
+            }
+        }
+    }
+
     /// Turns all nodes off, as a loss of power does.
     pub(crate) fn off(&mut self) {
         for node in 0..self.nodes.len() {
@@ -304,8 +317,14 @@ impl TestCluster {
     }
 }
 
+/// Lines of each log that a failed test shows.
+const LOG_LINES_SHOWN: usize = 40;
+
 impl Drop for TestCluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
         for node in (0..self.nodes.len()).rev() {
             self.kill_node(node);
         }
