@@ -132,14 +132,7 @@ fn keep(
                 // What we know is not what is: the list says what is.
                 resync.send(&Request::List);
             }
-            match &event {
-                Event::Hello { guard: alive, .. } | Event::GuardBack { guard: alive } => {
-                    *lock(&guard) = (*alive != 0).then_some(*alive);
-                }
-                Event::GuardLost => *lock(&guard) = None,
-                _ => {}
-            }
-            let alive = *lock(&guard);
+            let alive = living_guard(&mut lock(&guard), &event);
             for input in inputs(event, alive) {
                 events.give(Input::Instance(input));
             }
@@ -177,6 +170,18 @@ fn keep(
         }
         *lock(&port.0) = None;
     }
+}
+
+/// The guard that lives after this event, kept for the events that don't speak of it.
+fn living_guard(known: &mut Option<u64>, event: &Event) -> Option<u64> {
+    match event {
+        Event::Hello { guard, .. } | Event::GuardBack { guard } => {
+            *known = (*guard != 0).then_some(*guard);
+        }
+        Event::GuardLost => *known = None,
+        _ => {}
+    }
+    *known
 }
 
 /// What an event of the launcher means to the member machine.

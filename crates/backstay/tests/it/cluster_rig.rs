@@ -150,7 +150,8 @@ impl TestCluster {
         Process(command.spawn().unwrap())
     }
 
-    fn start_node(&mut self, node: usize) {
+    /// Starts the three processes of a node.
+    pub(crate) fn start_node(&mut self, node: usize) {
         let [launcher, guard, agent] =
             ["launcher", "guard", "agent"].map(|part| self.start_part(node, part));
         self.nodes.push(Node { launcher, guard, agent });
@@ -244,6 +245,19 @@ impl TestCluster {
         }
     }
 
+    /// What the processes said last.
+    fn show_logs(&self) {
+        for node in NODES {
+            for part in ["agent", "launcher", "guard"] {
+                let name = format!("{node}-{part}.log");
+                let text = std::fs::read_to_string(self.dir.path().join(&name)).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
+                eprintln!("--- {name}\n{}", lines[from..].join("\n"));
+            }
+        }
+    }
+
     /// Turns all nodes off, as a loss of power does.
     pub(crate) fn off(&mut self) {
         for node in 0..self.nodes.len() {
@@ -257,9 +271,9 @@ impl TestCluster {
         self.nodes.clear();
     }
 
-    /// Turns all nodes on again, and waits until the service is whole.
+    /// Turns the rest of the nodes on again, and waits until the service is whole.
     pub(crate) fn on(&mut self) {
-        (0..NODES.len()).for_each(|node| self.start_node(node));
+        (self.nodes.len()..NODES.len()).for_each(|node| self.start_node(node));
         self.until_whole();
         self.served();
     }
@@ -303,8 +317,14 @@ impl TestCluster {
     }
 }
 
+/// Lines of each log that a failed test shows.
+const LOG_LINES_SHOWN: usize = 40;
+
 impl Drop for TestCluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
         for node in (0..self.nodes.len()).rev() {
             self.kill_node(node);
         }
