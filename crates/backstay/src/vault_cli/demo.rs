@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::blobs::ReadBuffers;
 use vault::keys::wrap::Holder;
 use vault::repository::{InitRequest, NewRecipient, OpenOptions, Repository};
 use vault::restore::{RestoreCounters, RestoreRequest};
 use vault::source::directory::DirectorySource;
 use vault::store::local::LocalStore;
+use vault::tree::{Extent, each_extents};
 use vault::verify::{Depth, VerifyRequest};
 use vault::{Result, VaultError};
 
@@ -231,21 +233,33 @@ impl Stage {
         vault::verify::run(&repository, &VerifyRequest { depth: Depth::Bytes, workers, bytes_read })
     }
 
-    fn flip_a_bit(&mut self) -> Result<()> {
-        let packs = self.store.join("packs");
-        let failed = || VaultError::file("read", packs.clone());
-        let mut largest: Option<(u64, PathBuf)> = None;
-        for entry in fs::read_dir(&packs).map_err(failed())? {
-            let entry = entry.map_err(failed())?;
-            let length = entry.metadata().map_err(failed())?.len();
-            if largest.as_ref().is_none_or(|(most, _)| length > *most) {
-                largest = Some((length, entry.path()));
+    /// A place within a chunk that the newest backup needs. Not any place of a pack will do: a
+    /// file that changed while it was read was read again, and what was stored of it before
+    /// belongs to no backup, so that damage there is named and harms none.
+    fn needed_byte(&self) -> Result<(PathBuf, usize)> {
+        let missing = |what: &str| VaultError::NotFound(what.to_owned());
+        let (_, backup) =
+            self.repository.state().newest(None).ok_or_else(|| missing("there is no backup"))?;
+        let blobs = self.repository.blobs()?;
+        let entry = vault::tree::find_path(&blobs, &backup.top, b"account-001.ledger")?;
+        let mut found = None;
+        let mut buffers = ReadBuffers::default();
+        each_extents(&blobs, &entry.kind, &mut buffers, |_, _, extents| {
+            for extent in extents {
+                if let Extent::Data { id, .. } = extent {
+                    found = found.or(blobs.locate(&blobs.index(), id)?.first().copied());
+                }
             }
-        }
-        let (length, path) =
-            largest.ok_or_else(|| VaultError::NotFound("there is no pack".to_owned()))?;
+            Ok(())
+        })?;
+        let at = found.ok_or_else(|| missing("the account has no chunk"))?;
+        let path = self.store.join("packs").join(at.pack.to_string());
+        Ok((path, (at.blob.offset + at.blob.stored_bytes / 3) as usize))
+    }
+
+    fn flip_a_bit(&mut self) -> Result<()> {
+        let (path, at) = self.needed_byte()?;
         let mut bytes = fs::read(&path).map_err(VaultError::file("read", path.clone()))?;
-        let at = length as usize / 3;
         let mut flip = || {
             bytes[at] ^= 0x10;
             fs::write(&path, &bytes).map_err(VaultError::file("write", path.clone()))

@@ -105,7 +105,9 @@ fn attempt_once(repository: &mut Repository, request: &BackupRequest<'_>) -> Res
     // Before anything is read of the repository: a clean-up whose mark follows waits for us,
     // and the marks before are known to us.
     let begun = repository.append(Body::Begin { run, source, host }, None, |_| Ok(()))?;
-    let result = hooks::around(request, || harvest_and_record(repository, request, run, begun));
+    // Recorded only after the last hook: a failed one fails the backup.
+    let result = hooks::around(request, || harvest(repository, request, run))
+        .and_then(|backup| record(repository, backup, begun));
     if result.is_err() && !matches!(result, Err(VaultError::Fenced)) {
         // The run's end lets clean-ups go on sooner. Where even that fails, it is fenced later,
         // and the first failure is what the operator has to hear.
@@ -114,12 +116,7 @@ fn attempt_once(repository: &mut Repository, request: &BackupRequest<'_>) -> Res
     result
 }
 
-fn harvest_and_record(
-    repository: &mut Repository,
-    request: &BackupRequest<'_>,
-    run: RunId,
-    begun: u64,
-) -> Result<BackupOutcome> {
+fn harvest(repository: &mut Repository, request: &BackupRequest<'_>, run: RunId) -> Result<Backup> {
     let begun_ms = repository.now_ms();
     let parent = choose_parent(repository, request)?;
     let parent_seq = parent.as_ref().map(|(seq, _)| *seq);
@@ -161,6 +158,11 @@ fn harvest_and_record(
             what: "it has another root than the original, and was not recorded".to_owned(),
         });
     }
+    Ok(backup)
+}
+
+fn record(repository: &mut Repository, backup: Backup, begun: u64) -> Result<BackupOutcome> {
+    let run = backup.run;
     // A lost record may have been the fence of this run, or a mark.
     repository.chain().require_whole(begun, "it may have ended this run")?;
     let body = Body::Backup(Box::new(backup.clone()));
