@@ -16,6 +16,7 @@ mod hex;
 pub mod index;
 pub mod keys;
 pub mod pack;
+pub mod postgres;
 pub mod proof;
 mod random;
 pub mod repository;
@@ -26,5 +27,6 @@ pub mod source;
 pub mod store;
 pub mod tree;
 pub mod verify;
+pub mod wal;
 
 pub use error::{Result, VaultError};

@@ -193,6 +193,7 @@ impl Stage {
             workers: super::opening::workers(),
             before: None,
             after: None,
+            block_memory: None,
             counters: Arc::new(Counters::default()),
         };
         let (outcome, took) = timed(|| vault::backup::run(&mut self.repository, &request));
@@ -230,7 +231,10 @@ impl Stage {
         let repository = Repository::open(store, &self.identity, OpenOptions::default())?;
         let bytes_read = Arc::new(AtomicU64::new(0));
         let workers = super::opening::workers();
-        vault::verify::run(&repository, &VerifyRequest { depth: Depth::Bytes, workers, bytes_read })
+        vault::verify::run(
+            &repository,
+            &VerifyRequest { depth: Depth::Bytes, workers, bytes_read, memory: None },
+        )
     }
 
     /// A place within a chunk that the newest backup needs. Not any place of a pack will do: a

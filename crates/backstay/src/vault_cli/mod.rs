@@ -19,9 +19,11 @@ pub(crate) mod opening;
 pub(crate) mod output;
 pub(crate) mod prove;
 pub(crate) mod restore;
+pub(crate) mod restore_postgres;
 pub(crate) mod selftest;
 pub(crate) mod status;
 pub(crate) mod verify;
+pub(crate) mod wal;
 
 use clap::Subcommand;
 use output::Output;
@@ -61,6 +63,9 @@ pub(crate) enum VaultCommand {
     /// Add, rotate, revoke, split, combine and test keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// A database's log: stream it in, push it, fetch it back.
+    #[command(subcommand)]
+    Wal(wal::WalCommand),
     /// Try whether a place is safe for a repository.
     Selftest(selftest::SelftestArgs),
 }
@@ -84,6 +89,7 @@ pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
         VaultCommand::Forget(args) => forget::run(args, output),
         VaultCommand::Cleanup(args) => cleanup::run(args, output),
         VaultCommand::Key(command) => key::run(command, output),
+        VaultCommand::Wal(command) => wal::run(command),
         VaultCommand::Selftest(args) => selftest::run(args, output),
     }
 }
