@@ -239,13 +239,15 @@ pub fn recover(
         let mut bytes = Vec::new();
         let path = format!("stop/{name}");
         restore::to_stream(&blobs, &plan.backup, path.as_bytes(), &mut bytes)?;
-        write(&request.target, place, &bytes, false)?;
+        write(&request.target, place, &bytes)?;
     }
     if request.log == Log::Fetched {
         fetch_log(repository, plan, request)?;
     }
-    write(&request.target, "postgresql.auto.conf", settings(plan, request).as_bytes(), true)?;
-    write(&request.target, "recovery.signal", b"", false)?;
+    let old = fs::read_to_string(request.target.join("postgresql.auto.conf"));
+    let settings = without_recovery(&old.unwrap_or_default()) + &settings(plan, request);
+    write(&request.target, "postgresql.auto.conf", settings.as_bytes())?;
+    write(&request.target, "recovery.signal", b"")?;
     Ok(report)
 }
 
@@ -264,7 +266,7 @@ fn fetch_log(repository: &Repository, plan: &Plan, request: &RecoverRequest) -> 
     let history = catalog.history(store, ring, plan.timeline)?;
     if let Some(text) = fetch_history(store, ring, &catalog, plan.timeline)? {
         let name = format!("{LOG_FOLDER}/{:08X}.history", plan.timeline);
-        write(&request.target, &name, &text, false)?;
+        write(&request.target, &name, &text)?;
     }
     let mut at = start.segment_start(segment_bytes);
     for step in history.from(timeline, start).unwrap_or_default() {
@@ -274,7 +276,7 @@ fn fetch_log(repository: &Repository, plan: &Plan, request: &RecoverRequest) -> 
             let fetched = fetch_segment(store, ring, &catalog, segment, segment_bytes)?;
             if let Fetched::Found(bytes, _) = fetched {
                 let name = format!("{LOG_FOLDER}/{}", segment.file_name(segment_bytes));
-                write(&request.target, &name, &bytes, false)?;
+                write(&request.target, &name, &bytes)?;
             }
             at = Lsn(at.0 + segment_bytes);
         }
@@ -344,14 +346,12 @@ fn require_empty(place: &Path) -> Result<()> {
 }
 
 /// Writes a file of the data directory, durably and with its owner.
-fn write(target: &Path, name: &str, bytes: &[u8], append: bool) -> Result<()> {
+fn write(target: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = target.join(name);
     let write = || {
         let owner = fs::metadata(target)?;
         let mut options = OpenOptions::new();
-        options.create(true).mode(0o600);
-        let options =
-            if append { options.append(true) } else { options.write(true).truncate(true) };
+        options.create(true).write(true).truncate(true).mode(0o600);
         let mut file = options.open(&path)?;
         file.write_all(bytes)?;
         if rustix::process::geteuid().is_root() {
@@ -362,6 +362,13 @@ fn write(target: &Path, name: &str, bytes: &[u8], append: bool) -> Result<()> {
         File::open(folder)?.sync_all()
     };
     write().map_err(VaultError::file("write", path.clone()))
+}
+
+/// The settings without those of an earlier recovery: a server refuses two targets.
+fn without_recovery(text: &str) -> String {
+    let ours = ["recovery_", "restore_command", "# Recovery, written by backstay."];
+    let kept = text.lines().filter(|line| !ours.iter().any(|o| line.trim_start().starts_with(o)));
+    kept.fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// The recovery settings, for `postgresql.auto.conf`: its last word on a setting counts.
@@ -379,18 +386,14 @@ fn settings(plan: &Plan, request: &RecoverRequest) -> String {
         "recovery_target_action = 'promote'".to_owned(),
         "recovery_target_inclusive = on".to_owned(),
     ];
-    // What an earlier restore left in the file must not count beside this one's.
-    let chosen = match plan.target {
-        Target::Latest => ("", String::new()),
-        Target::Time(time_us) => ("time", time_text(time_us)),
-        Target::Lsn(lsn) => ("lsn", lsn.to_string()),
-        Target::Transaction(xid) => ("xid", xid.to_string()),
-    };
-    for key in ["name", "time", "lsn", "xid"] {
-        let value = if key == chosen.0 { chosen.1.as_str() } else { "" };
-        lines.push(format!("recovery_target_{key} = '{value}'"));
+    match plan.target {
+        Target::Latest => {}
+        Target::Time(time_us) => {
+            lines.push(format!("recovery_target_time = '{}'", time_text(time_us)));
+        }
+        Target::Lsn(lsn) => lines.push(format!("recovery_target_lsn = '{lsn}'")),
+        Target::Transaction(xid) => lines.push(format!("recovery_target_xid = '{xid}'")),
     }
-    lines.push("recovery_target = ''".to_owned());
     format!("\n{}\n", lines.join("\n"))
 }
 
@@ -409,6 +412,13 @@ mod tests {
     #[test]
     fn a_time_reads_as_postgresql_wants_it() {
         assert_eq!(time_text(1_795_312_800_000_007), "2026-11-22 02:00:00.000007+00");
+    }
+
+    #[test]
+    fn the_settings_of_an_earlier_recovery_go() {
+        let text = "work_mem = '1MB'\n# Recovery, written by backstay.\nrecovery_target_xid = 7\n\
+                    restore_command = 'x'\nport = 1";
+        assert_eq!(without_recovery(text), "work_mem = '1MB'\nport = 1\n");
     }
 
     #[test]

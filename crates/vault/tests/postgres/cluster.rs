@@ -228,6 +228,16 @@ impl Vault {
         Vault { repository, identity, place, state }
     }
 
+    /// Another opening of the same repository.
+    pub(crate) fn again(&self) -> Vault {
+        Vault {
+            repository: self.reopen(),
+            identity: self.identity.clone(),
+            place: self.place.clone(),
+            state: self.state.clone(),
+        }
+    }
+
     /// The repository opened anew.
     pub(crate) fn reopen(&self) -> Repository {
         let store = Arc::new(LocalStore::open(&self.place));

@@ -8,6 +8,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod log;
+mod points;
 #[path = "../../../backstay/src/vault_cli/mod.rs"]
 mod vault_cli;
 
@@ -37,6 +38,8 @@ const TESTS: &[(&str, fn())] = &[
     ("an_increment_stores_changed_blocks_and_is_whole", base::increment),
     ("nothing_acknowledged_is_lost_with_the_machine", log::nothing_acknowledged_is_lost),
     ("every_removed_or_altered_piece_is_missed", log::every_removed_piece_is_missed),
+    ("every_restored_point_is_what_it_was", points::every_point_is_what_it_was),
+    ("a_server_fetches_its_log_and_stops_where_it_lacks", points::the_server_fetches_its_log),
     ("a_server_that_cannot_be_backed_up_is_refused", base::refused),
 ];
 
