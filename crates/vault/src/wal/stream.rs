@@ -154,8 +154,14 @@ pub fn run(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<(
         server_end: Lsn(0),
         marked: Instant::now(),
         status: Instant::now(),
+        retained_bytes: None,
     };
     let result = streamer.run(&slot);
+    // Only now that the stream is closed does the server let go of the slot.
+    let result = match streamer.retained_bytes {
+        Some(retained_bytes) => streamer.let_go(retained_bytes).and(result),
+        None => result,
+    };
     // What was acknowledged is recorded, whatever ended the stream.
     let recorded = streamer.mark();
     result.and(recorded)
@@ -180,6 +186,8 @@ struct Streamer<'a, 'r> {
     server_end: Lsn,
     marked: Instant,
     status: Instant,
+    /// How much the server kept when it became too much.
+    retained_bytes: Option<u64>,
 }
 
 impl Streamer<'_, '_> {
@@ -362,9 +370,7 @@ impl Streamer<'_, '_> {
         let end = Lsn::parse(&row[0]).unwrap_or(self.server_end);
         let retained_bytes = end.0.saturating_sub(self.stored.0);
         if retained_bytes >= self.request.retain_max_bytes {
-            let (timeline, from) = (self.timeline, self.stored);
-            Slot::drop(&mut self.control, &self.request.slot)?;
-            (self.request.tell)(Event::LetGo { timeline, from, retained_bytes });
+            self.retained_bytes = Some(retained_bytes);
             let server = self.request.info.shown();
             let what = format!("its log could not be stored, and the slot was let go: {why}");
             return Err(VaultError::Postgres { server, what });
@@ -376,6 +382,13 @@ impl Streamer<'_, '_> {
             (self.request.tell)(Event::Stalled { retained_bytes, why });
         }
         Ok(true)
+    }
+
+    fn let_go(&mut self, retained_bytes: u64) -> Result<()> {
+        Slot::drop(&mut self.control, &self.request.slot)?;
+        let (timeline, from) = (self.timeline, self.stored);
+        (self.request.tell)(Event::LetGo { timeline, from, retained_bytes });
+        Ok(())
     }
 
     /// Joins small pieces to whole ones and records marks, after the server was told.
