@@ -19,6 +19,7 @@ pub mod pack;
 pub mod postgres;
 pub mod proof;
 mod random;
+pub mod rehearsal;
 pub mod repository;
 pub mod restore;
 pub mod retention;

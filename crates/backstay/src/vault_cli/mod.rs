@@ -18,6 +18,7 @@ pub(crate) mod list;
 pub(crate) mod opening;
 pub(crate) mod output;
 pub(crate) mod prove;
+pub(crate) mod prove_restore;
 pub(crate) mod restore;
 pub(crate) mod restore_postgres;
 pub(crate) mod selftest;
@@ -48,6 +49,8 @@ pub(crate) enum VaultCommand {
     Verify(verify::VerifyArgs),
     /// Prove to a third party that a file was in a backup.
     Prove(prove::ProveArgs),
+    /// Prove that a backup restores: restore it into a scratch place, and check it.
+    ProveRestore(Box<prove_restore::ProveRestoreArgs>),
     /// Check such a proof; needs neither repository nor key.
     CheckProof(check_proof::CheckProofArgs),
     /// Compare live data with a backup, to the bit.
@@ -82,6 +85,7 @@ pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
         VaultCommand::Status(args) => status::run(args, output),
         VaultCommand::Verify(args) => verify::run(args, output),
         VaultCommand::Prove(args) => prove::run(args, output),
+        VaultCommand::ProveRestore(args) => prove_restore::run(args, output),
         VaultCommand::CheckProof(args) => check_proof::run(args, output),
         VaultCommand::Compare(args) => compare::run(args, output),
         VaultCommand::Copy(args) => copy::run(args, output),

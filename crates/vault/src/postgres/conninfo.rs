@@ -68,6 +68,12 @@ impl ConnInfo {
         Ok(info)
     }
 
+    /// A server on a private socket.
+    pub fn local(folder: &std::path::Path, user: &str, dbname: &str) -> ConnInfo {
+        let (host, port, password) = (folder.display().to_string(), 5432, None);
+        ConnInfo { host, port, user: user.to_owned(), dbname: dbname.to_owned(), password }
+    }
+
     pub(super) fn password(&self) -> Option<&str> {
         self.password.as_ref().map(|p| p.expose_secret())
     }

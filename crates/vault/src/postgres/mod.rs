@@ -8,6 +8,7 @@ pub mod exclude;
 mod lsn;
 mod position;
 pub mod recovery;
+pub mod rehearsal;
 pub mod server;
 mod source;
 

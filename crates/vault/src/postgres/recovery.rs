@@ -286,27 +286,34 @@ fn fetch_log(repository: &Repository, plan: &Plan, request: &RecoverRequest) -> 
     Ok(())
 }
 
+/// The numbers of the tablespaces in a backup.
+///
+/// # Errors
+/// Where the backup's tree is damaged.
+pub fn space_numbers(blobs: &Blobs, backup: &Backup) -> Result<Vec<String>> {
+    let entry = find_path(blobs, &backup.top, b"spaces")?;
+    let EntryKind::Directory { node, .. } = &entry.kind else { return Ok(Vec::new()) };
+    let name = |entry: Result<Entry>| Ok(String::from_utf8_lossy(&entry?.name).into_owned());
+    children(blobs, node).map(name).collect()
+}
+
 /// The tablespaces and where they go.
 fn spaces(blobs: &Blobs, plan: &Plan, request: &RecoverRequest) -> Result<Vec<(String, PathBuf)>> {
-    let entry = find_path(blobs, &plan.backup.top, b"spaces")?;
-    let EntryKind::Directory { node, .. } = &entry.kind else { return Ok(Vec::new()) };
-    let entries: Result<Vec<Entry>> = children(blobs, node).collect();
-    let entries = entries?;
-    if entries.is_empty() {
+    let numbers = space_numbers(blobs, &plan.backup)?;
+    if numbers.is_empty() {
         return Ok(Vec::new());
     }
     let mut map = Vec::new();
     restore::to_stream(blobs, &plan.backup, b"stop/tablespace_map", &mut map)?;
     let map = String::from_utf8_lossy(&map).into_owned();
     let old: BTreeMap<&str, &str> = map.lines().filter_map(|l| l.split_once(' ')).collect();
-    let place = |entry: &Entry| {
-        let number = String::from_utf8_lossy(&entry.name).into_owned();
-        let place = request.spaces.get(&number).cloned();
+    let place = |number: &String| {
+        let place = request.spaces.get(number).cloned();
         let place = place.or_else(|| old.get(number.as_str()).map(PathBuf::from));
         let missing = || VaultError::Refused(format!("say where tablespace {number} goes"));
         Ok((number.clone(), place.ok_or_else(missing)?))
     };
-    entries.iter().map(place).collect()
+    numbers.iter().map(place).collect()
 }
 
 fn part(

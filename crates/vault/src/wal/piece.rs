@@ -75,8 +75,11 @@ pub(super) fn history_name(stream: &str, timeline: Timeline) -> ObjectName {
     ObjectName::new(Area::Wal, &leaf).expect("digits, letters and dashes are a leaf")
 }
 
+/// A stream, a timeline, and a stretch where it is a piece's name.
+type Named<'a> = (&'a str, Timeline, Option<(Lsn, Lsn)>);
+
 /// What a name says: the stream, the timeline, and the stretch where it names a piece.
-pub(super) fn parse_name(name: &ObjectName) -> Option<(&str, Timeline, Option<(Lsn, Lsn)>)> {
+pub(super) fn parse_name(name: &ObjectName) -> Option<Named<'_>> {
     let mut parts = name.leaf().split('-');
     let (stream, timeline) = (parts.next()?, parts.next()?);
     let timeline = Timeline::from_str_radix(timeline, 16).ok()?;

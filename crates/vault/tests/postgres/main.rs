@@ -9,6 +9,7 @@ mod cluster;
 mod common;
 mod log;
 mod points;
+mod proof;
 #[path = "../../../backstay/src/vault_cli/mod.rs"]
 mod vault_cli;
 
@@ -41,6 +42,12 @@ const TESTS: &[(&str, fn())] = &[
     ("a_promotion_is_followed_through_its_timelines", log::a_promotion_is_followed),
     ("a_stalled_archive_lets_go_and_says_what_it_cost", log::a_stalled_archive_lets_go),
     ("segments_are_pushed_by_the_server", log::segments_are_pushed),
+    ("only_what_restores_is_called_proven", proof::only_what_restores_is_proven),
+    (
+        "a_damaged_increment_is_found_with_all_that_stands_on_it",
+        proof::a_damaged_increment_is_found,
+    ),
+    ("the_command_line_restores_a_database_in_place", proof::the_command_line_restores_in_place),
     ("every_restored_point_is_what_it_was", points::every_point_is_what_it_was),
     ("a_server_fetches_its_log_and_stops_where_it_lacks", points::the_server_fetches_its_log),
     ("a_server_that_cannot_be_backed_up_is_refused", base::refused),
