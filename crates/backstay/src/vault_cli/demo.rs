@@ -1,5 +1,6 @@
 //! `demo vault`: a small ledger is backed up while a client writes, a flipped bit is found and
-//! named, and a mistake is undone. No root, under a minute, nothing left behind.
+//! named, and a mistake is undone. No root, under a minute, nothing left behind. Where PostgreSQL
+//! is installed, the ledger is a database; else it is a directory, as here.
 
 use super::CliResult;
 use super::output::{Output, hex, moment, size, timed};
@@ -32,10 +33,10 @@ const BOOKINGS: u64 = 60_000;
 const PAUSE: Duration = Duration::from_micros(200);
 
 #[derive(Serialize)]
-struct Row {
-    step: &'static str,
-    result: String,
-    took_ms: u64,
+pub(crate) struct Row {
+    pub(crate) step: &'static str,
+    pub(crate) result: String,
+    pub(crate) took_ms: u64,
 }
 
 /// Runs the demonstration.
@@ -44,10 +45,11 @@ struct Row {
 /// Where a step does not do what it shows.
 pub(crate) fn run(output: Output) -> CliResult {
     super::opening::protect_memory();
-    let folder = Scratch::make()?;
-    let (rows, took) = timed(|| play(&folder.0));
+    let (rows, took) = timed(|| match super::demo_postgres::programs() {
+        Some(programs) => super::demo_postgres::play(programs),
+        None => play(&Scratch::make()?.0),
+    });
     let rows = rows?;
-    drop(folder);
     output.show(&rows, |rows| {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
@@ -61,10 +63,10 @@ pub(crate) fn run(output: Output) -> CliResult {
 }
 
 /// A directory that goes when the demonstration ends, however it ends.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn make() -> Result<Scratch> {
+    pub(crate) fn make() -> Result<Scratch> {
         let name = format!("backstay-demo-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).map_err(VaultError::file("make", path.clone()))?;

@@ -10,6 +10,7 @@ pub(crate) mod cleanup;
 pub(crate) mod compare;
 pub(crate) mod copy;
 pub(crate) mod demo;
+pub(crate) mod demo_postgres;
 pub(crate) mod export;
 pub(crate) mod forget;
 pub(crate) mod init;

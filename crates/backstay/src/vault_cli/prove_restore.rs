@@ -237,7 +237,7 @@ fn digests(repository: &Repository, backup: &Backup, scratch: &Path) -> Result<(
 }
 
 /// A user's and group's number.
-fn user(name: &str) -> Result<(u32, u32)> {
+pub(crate) fn user(name: &str) -> Result<(u32, u32)> {
     let path = "/etc/passwd";
     let users = fs::read_to_string(path).map_err(VaultError::file("read", path))?;
     let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
@@ -249,7 +249,7 @@ fn user(name: &str) -> Result<(u32, u32)> {
 }
 
 /// Gives everything below a directory to the server's user.
-fn give(place: &Path, (uid, gid): (u32, u32)) -> Result<()> {
+pub(crate) fn give(place: &Path, (uid, gid): (u32, u32)) -> Result<()> {
     let mut open = vec![place.to_owned()];
     while let Some(path) = open.pop() {
         let failed = |action| VaultError::file(action, path.clone());

@@ -62,13 +62,25 @@ pub fn find_programs(version: u32) -> Result<PathBuf> {
     })
 }
 
+/// The programs of the newest server that Debian's packages installed.
+pub fn find_newest() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(|entry| entry.ok());
+    let usable = versions.filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let programs = entry.path().join("bin");
+        let there = programs.join("initdb").exists() && programs.join("postgres").exists();
+        (version >= super::VERSION_MIN / 10_000 && there).then_some((version, programs))
+    });
+    usable.max().map(|(_, programs)| programs)
+}
+
 /// Starts, checks, and stops.
 ///
 /// # Errors
 /// Where anything is not as it must be: then the backup is not proven.
 pub fn rehearse(request: &RehearsalRequest) -> Result<Rehearsed> {
     let begun = Instant::now();
-    let mut server = Running::start(request)?;
+    let mut server = PrivateServer::start(request)?;
     let mut connection = server.wait_open(request)?;
     let mut done = Rehearsed {
         opened_ms: begun.elapsed().as_millis() as u64,
@@ -132,7 +144,8 @@ fn tail(bytes: &[u8]) -> String {
 }
 
 impl RehearsalRequest {
-    fn command(&self, program: &str) -> Command {
+    /// A program of the server's, as its user.
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         if let Some((uid, gid)) = self.owner {
             command.uid(uid).gid(gid);
@@ -141,7 +154,8 @@ impl RehearsalRequest {
         command
     }
 
-    fn info(&self, database: &str) -> ConnInfo {
+    /// How the server is reached.
+    pub fn info(&self, database: &str) -> ConnInfo {
         ConnInfo::local(&self.scratch, &self.role, database)
     }
 
@@ -160,14 +174,18 @@ impl RehearsalRequest {
     }
 }
 
-/// A server that ends with this value.
-struct Running {
+/// A server on a private socket that ends with this value.
+pub struct PrivateServer {
     child: Child,
     log: PathBuf,
 }
 
-impl Running {
-    fn start(request: &RehearsalRequest) -> Result<Running> {
+impl PrivateServer {
+    /// Starts a server on a data directory; `wait_open` says when it is there.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start(request: &RehearsalRequest) -> Result<PrivateServer> {
         let scratch = &request.scratch;
         let own = || {
             fs::set_permissions(scratch, fs::Permissions::from_mode(0o700))?;
@@ -178,7 +196,8 @@ impl Running {
         };
         own().map_err(VaultError::file("make private", scratch))?;
         // Only whoever may enter the scratch directory reaches the socket.
-        let hba = request.write("hba.conf", "local all all trust\n")?;
+        let hba =
+            request.write("hba.conf", "local all all trust\nlocal replication all trust\n")?;
         let ident = request.write("ident.conf", "")?;
         let log = request.write("server.log", "")?;
         let mut command = request.command("postgres");
@@ -206,11 +225,14 @@ impl Running {
         let output = output.map_err(VaultError::file("open", log.clone()))?;
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let child = command.spawn().map_err(VaultError::file("start", "postgres"))?;
-        Ok(Running { child, log })
+        Ok(PrivateServer { child, log })
     }
 
     /// Waits until the database takes queries and writes.
-    fn wait_open(&mut self, request: &RehearsalRequest) -> Result<Connection> {
+    ///
+    /// # Errors
+    /// Where it ends before, or takes too long.
+    pub fn wait_open(&mut self, request: &RehearsalRequest) -> Result<Connection> {
         let begun = Instant::now();
         loop {
             if let Ok(mut connection) = Connection::open(&request.info("postgres")) {
@@ -236,7 +258,11 @@ impl Running {
         pid.map_or(Ok(()), |pid| rustix::process::kill_process(pid, signal).map_err(Into::into))
     }
 
-    fn stop(&mut self, patience: Duration) -> Result<()> {
+    /// Stops it in order.
+    ///
+    /// # Errors
+    /// Where it does not end well, or in time.
+    pub fn stop(&mut self, patience: Duration) -> Result<()> {
         let failed = || VaultError::file("stop", "postgres");
         self.signal(Signal::INT).map_err(failed())?;
         let begun = Instant::now();
@@ -255,7 +281,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for PrivateServer {
     fn drop(&mut self) {
         // After `stop` there is nothing left; else whatever failed is told already.
         if let Ok(None) = self.child.try_wait() {
