@@ -5,6 +5,7 @@ mod clippy;
 mod deny;
 mod docs;
 mod format;
+mod postgres;
 mod seeds;
 mod static_binary;
 mod tidy;
@@ -21,5 +22,6 @@ pub(super) static ALL: &[Step] = &[
     docs::STEP,
     deny::STEP,
     seeds::STEP,
+    postgres::STEP,
     static_binary::STEP,
 ];
