@@ -84,8 +84,9 @@ impl Node {
 
 fn cold() -> ResourceSpec {
     let mut spec = resource_spec(Standby::Cold);
-    let ResourceKind::Process(process) = &mut spec.kind;
-    process.promote = model::spec::Promote::Restart;
+    if let ResourceKind::Process(process) = &mut spec.kind {
+        process.promote = model::spec::Promote::Restart;
+    }
     spec
 }
 

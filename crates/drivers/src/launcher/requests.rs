@@ -221,6 +221,9 @@ impl Launcher {
             why,
             output_tail: String::new(),
         });
+        if epoch.is_some() {
+            self.gone.insert(resource.clone(), gone.clone());
+        }
         self.tell(&Event::Stopped(gone));
     }
 }
