@@ -6,6 +6,7 @@
 //! The program measures itself: it is also the vault's command line.
 
 #[path = "../tests/postgres/cluster.rs"]
+#[allow(dead_code, reason = "the tests' own part of it")]
 mod cluster;
 #[path = "../tests/common/mod.rs"]
 mod common;
