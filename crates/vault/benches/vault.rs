@@ -3,9 +3,11 @@
 //! `cargo xtask bench vault [MIB] [RUNS]`: directories, beside restic, borg and `cp -a`.
 //! `cargo xtask bench vault postgres [SCALE] [RUNS]`: a database, beside pgBackRest.
 //!
-//! The program measures itself: it is also the vault's command line.
+//! The program measures itself: it is also the vault's command line. `BACKSTAY_BENCH_PROGRAM` names
+//! another binary to measure.
 
 #[path = "../tests/postgres/cluster.rs"]
+#[allow(dead_code, reason = "the tests' own part of it")]
 mod cluster;
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -44,7 +46,8 @@ fn main() -> Outcome<ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).filter(|w| *w != "--bench").collect();
     let number = |at: usize, usual: u64| words.get(at).map_or(Ok(usual), |text| text.parse());
     let scratch = cluster::scratch();
-    let program = std::env::current_exe()?;
+    let other = std::env::var_os("BACKSTAY_BENCH_PROGRAM").map(std::path::PathBuf::from);
+    let program = other.map_or_else(std::env::current_exe, Ok)?;
     match words.first() {
         Some(&"postgres") => {
             postgres::run(&program, scratch.path(), number(1, 50)?, number(2, 3)?)?;

@@ -53,6 +53,11 @@ impl Blobs {
         Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The repository's store and keys.
+    pub(crate) fn parts(&self) -> (&dyn Store, &KeyRing) {
+        (&*self.store, &self.ring)
+    }
+
     /// The key of the chunk ids.
     pub fn chunk_id_key(&self) -> &[u8; 32] {
         self.ring.chunk_id_key()

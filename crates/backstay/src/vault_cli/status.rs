@@ -33,6 +33,8 @@ struct SourceRow {
     proven: Option<u64>,
     proven_ms: Option<i64>,
     proven_took_ms: Option<u64>,
+    log_upto: Option<String>,
+    log_marked_ms: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -117,6 +119,8 @@ fn sources(state: &State) -> Vec<SourceRow> {
             proven: None,
             proven_ms: None,
             proven_took_ms: None,
+            log_upto: None,
+            log_marked_ms: None,
         });
         row.backups += 1;
         row.newest = *seq;
@@ -128,6 +132,14 @@ fn sources(state: &State) -> Vec<SourceRow> {
             row.proven = Some(*seq);
             row.proven_ms = Some(*time_ms);
             row.proven_took_ms = Some(*took_ms);
+        }
+    }
+    for (source, archive) in &state.archives {
+        let newest = archive.marks.iter().next_back();
+        let end = newest.and_then(|(timeline, all)| Some((timeline, all.last()?.1)));
+        if let (Some(row), Some((timeline, end))) = (rows.get_mut(source.as_str()), end) {
+            row.log_upto = Some(format!("{end} on timeline {timeline}"));
+            row.log_marked_ms = Some(archive.time_ms);
         }
     }
     rows.into_values().collect()
@@ -166,6 +178,9 @@ fn text(s: &Shown) -> String {
             ),
             _ => "\n  none was ever PROVEN by a restore".to_owned(),
         };
+        if let (Some(upto), Some(marked_ms)) = (&row.log_upto, row.log_marked_ms) {
+            text += &format!("\n  log stored up to {upto}, said {}", ago(s.now_ms, marked_ms));
+        }
         if row.incomplete {
             text += "\n  the newest is INCOMPLETE: it could not take everything";
         }
@@ -200,6 +215,11 @@ fn metrics(s: &Shown) -> String {
     for row in &s.sources {
         let bytes = row.newest_bytes;
         lines.push(format!("backstay_vault_newest_backup_bytes{} {bytes}", label(row)));
+    }
+    lines.push("# TYPE backstay_vault_log_marked_seconds gauge".to_owned());
+    for row in s.sources.iter().filter(|row| row.log_marked_ms.is_some()) {
+        let seconds = row.log_marked_ms.unwrap_or(0) as f64 / 1000.0;
+        lines.push(format!("backstay_vault_log_marked_seconds{} {seconds}", label(row)));
     }
     lines.push("# TYPE backstay_vault_newest_proven_seconds gauge".to_owned());
     for row in &s.sources {

@@ -222,7 +222,7 @@ impl Bench<'_> {
 
     /// Transactions a second: alone, with our stream, and with pg_receivewal.
     fn throughput(&mut self, server: &Server) -> Outcome<()> {
-        let mut tps = |server: &Server| -> Outcome<f64> {
+        let tps = |server: &Server| -> Outcome<f64> {
             let seconds = SECONDS.to_string();
             pgbench(server, &["-c", "8", "-j", "2", "-T", &seconds, "-n"])
         };

@@ -13,12 +13,15 @@ const EMPTIED: [&str; 8] = [
     "pg_subtrans",
 ];
 /// Files at the top that are left out.
-const LEFT_OUT: [&str; 10] = [
+const LEFT_OUT: [&str; 12] = [
     "backup_label",
     "backup_label.old",
     "backup_manifest",
     "tablespace_map",
     "tablespace_map.old",
+    // The role of this server, which a restored one has not.
+    "standby.signal",
+    "recovery.signal",
     "postmaster.pid",
     "postmaster.opts",
     "current_logfiles",
@@ -102,6 +105,7 @@ mod tests {
             ("pg_wal", Fate::Emptied),
             ("pg_walker", Fate::Kept),
             ("postmaster.pid", Fate::LeftOut),
+            ("standby.signal", Fate::LeftOut),
             ("sub/postmaster.pid", Fate::Kept),
             ("pg_xact/0000", Fate::Kept),
         ];

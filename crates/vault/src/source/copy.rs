@@ -5,7 +5,10 @@ use super::{FinishedRead, ScanContext, ScanEvent, ScanSink, Source};
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::{Backup, SourceKind};
 use crate::error::{Result, VaultError};
+use crate::postgres::{Lsn, Position};
+use crate::repository::Repository;
 use crate::tree::{Content, EntryKind, Extent, Step, Walk, read_extents};
+use crate::wal;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -40,6 +43,27 @@ impl Source for CopySource {
 
     fn expected_root(&self) -> Option<[u8; 32]> {
         Some(self.backup.subject.root)
+    }
+
+    /// A database's backup brings the log with it that it needs to open.
+    fn before_record(&self, repository: &mut Repository) -> Result<()> {
+        let Some(position) = Position::parse(&self.backup.subject.position) else { return Ok(()) };
+        let (store, ring) = self.blobs.parts();
+        let (source, size) = (&self.backup.source, position.segment_bytes);
+        let catalog = wal::Catalog::load(store, ring, source, position.system)?;
+        let mut archive = wal::Archive::open(repository, source, position.system, size)?;
+        let (timeline, first) = (position.timeline, position.start.segment_start(size));
+        if let Some(text) = wal::fetch_history(store, ring, &catalog, timeline)? {
+            archive.store_history(repository, timeline, &text)?;
+        }
+        let mut at = first;
+        while at < position.stop {
+            let end = position.stop.min(Lsn(at.0 + size));
+            let bytes = wal::fetch_stretch(store, ring, &catalog, timeline, at..end)?;
+            archive.store(repository, timeline, at, &bytes)?;
+            at = end;
+        }
+        archive.acknowledge(repository, timeline, (first, position.stop))
     }
 
     fn scan(&self, _context: &ScanContext<'_>, sink: &mut dyn ScanSink) -> Result<()> {

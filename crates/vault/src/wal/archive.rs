@@ -88,7 +88,7 @@ impl Archive {
         let end = Lsn(start.0 + bytes.len() as u64);
         let (store, ring) = (&**repository.store(), repository.ring());
         if self.catalog.reach(timeline, start) >= end {
-            let known = fetch::stretch(store, ring, &self.catalog, timeline, start, end)?;
+            let known = fetch::fetch_stretch(store, ring, &self.catalog, timeline, start..end)?;
             if known == bytes {
                 return Ok(());
             }

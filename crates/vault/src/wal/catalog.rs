@@ -32,7 +32,18 @@ impl Catalog {
     /// # Errors
     /// Where the store cannot be listed.
     pub fn load(store: &dyn Store, ring: &KeyRing, source: &str, system: u64) -> Result<Catalog> {
-        let stream = stream_id(ring, source, system);
+        Catalog::of_stream(store, stream_id(ring, source, system))
+    }
+
+    /// Lists the pieces anew: a stream joins small ones to whole ones meanwhile.
+    ///
+    /// # Errors
+    /// Where the store cannot be listed.
+    pub fn again(&self, store: &dyn Store) -> Result<Catalog> {
+        Catalog::of_stream(store, self.stream.clone())
+    }
+
+    fn of_stream(store: &dyn Store, stream: String) -> Result<Catalog> {
         let mut catalog = Catalog { stream, ..Catalog::default() };
         for listed in store.list(Area::Wal, None)? {
             if let Some((stream, timeline, stretch)) = parse_name(&listed.name)

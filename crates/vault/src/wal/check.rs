@@ -5,7 +5,7 @@ use super::piece::read_piece;
 use super::{Catalog, History, WalMemory, stream_id};
 use crate::chain::{ArchiveState, State};
 use crate::chunk::Compressor;
-use crate::error::{Result, what};
+use crate::error::{Result, VaultError, what};
 use crate::keys::KeyRing;
 use crate::postgres::{Lsn, Position, Timeline};
 use crate::store::{ObjectName, Store};
@@ -131,12 +131,20 @@ impl Check<'_> {
             if !(self.wants_bytes)(&name) {
                 continue;
             }
-            let read = self.store.get(&name).map_err(Into::into).and_then(|object| {
+            let read = self.store.get(&name).map_err(VaultError::from).and_then(|object| {
                 bytes += object.len() as u64;
                 read_piece(self.ring, &name, object, &mut compressor)
             });
             match read {
                 Ok(_) => {}
+                Err(VaultError::Store(error)) if error.is_not_found() => {
+                    // A stream joined it to a whole one since it was listed.
+                    let fresh = catalog.again(self.store)?;
+                    catalog.remove(timeline, start, end);
+                    if let Some((from, to)) = fresh.piece_at(timeline, start) {
+                        catalog.add(timeline, from, to);
+                    }
+                }
                 Err(error) if error.is_damage() => {
                     found.push(Broken::Piece { name: name.to_string(), what: what(&error) });
                     catalog.remove(timeline, start, end);

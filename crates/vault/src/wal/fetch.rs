@@ -7,6 +7,10 @@ use crate::error::{Result, VaultError};
 use crate::keys::KeyRing;
 use crate::postgres::{Lsn, SegmentName, Timeline};
 use crate::store::Store;
+use std::ops::Range;
+
+/// How often a stretch is listed anew while it is read.
+const LOOKS_MAX: u32 = 3;
 
 /// A segment as it is stored.
 pub enum Fetched {
@@ -20,24 +24,36 @@ pub enum Fetched {
 ///
 /// # Errors
 /// Where a piece is missing or damaged.
-pub(super) fn stretch(
+pub fn fetch_stretch(
     store: &dyn Store,
     ring: &KeyRing,
     catalog: &Catalog,
     timeline: Timeline,
-    start: Lsn,
-    end: Lsn,
+    range: Range<Lsn>,
 ) -> Result<Vec<u8>> {
+    let Range { start, end } = range;
     let mut bytes = Vec::with_capacity((end.0 - start.0) as usize);
     let mut compressor = Compressor::new();
     let mut at = start;
+    let mut fresh: Option<Catalog> = None;
+    let mut looks = 0;
     while at < end {
+        let catalog = fresh.as_ref().unwrap_or(catalog);
         let (from, to) = catalog.piece_at(timeline, at).ok_or_else(|| VaultError::Damaged {
             object: format!("the log of timeline {timeline}"),
             what: format!("it is missing from {at} on"),
         })?;
         let name = name_of(&catalog.stream, timeline, from, to);
-        let piece = read_piece(ring, &name, store.get(&name)?, &mut compressor)?;
+        let object = match store.get(&name) {
+            // It was joined to a whole one since it was listed.
+            Err(error) if error.is_not_found() && looks < LOOKS_MAX => {
+                looks += 1;
+                fresh = Some(catalog.again(store)?);
+                continue;
+            }
+            other => other?,
+        };
+        let piece = read_piece(ring, &name, object, &mut compressor)?;
         let upto = to.min(end);
         bytes.extend_from_slice(&piece.bytes[(at.0 - from.0) as usize..(upto.0 - from.0) as usize]);
         at = upto;
@@ -61,7 +77,7 @@ pub fn fetch_segment(
     if reach == segment.start {
         return Ok(Fetched::Absent);
     }
-    let mut bytes = stretch(store, ring, catalog, segment.timeline, segment.start, reach)?;
+    let mut bytes = fetch_stretch(store, ring, catalog, segment.timeline, segment.start..reach)?;
     let stored = bytes.len() as u64;
     bytes.resize(segment_bytes as usize, 0);
     Ok(Fetched::Found(bytes, stored))

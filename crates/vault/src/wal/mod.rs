@@ -14,7 +14,7 @@ pub mod stream;
 
 pub use archive::Archive;
 pub use catalog::{Catalog, live_names, stream_id};
-pub use fetch::{Fetched, fetch_history, fetch_segment};
+pub use fetch::{Fetched, fetch_history, fetch_segment, fetch_stretch};
 pub use history::{History, Step};
 pub use memory::WalMemory;
 pub use piece::{PIECE_BYTES, Piece, read_piece};

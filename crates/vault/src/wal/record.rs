@@ -2,7 +2,7 @@
 //! to be in the log before anything is overwritten. The layout is that of
 //! `src/include/access/xlogrecord.h` and `xlog_internal.h`; it is the same in versions 13 to 18.
 
-use super::fetch::stretch;
+use super::fetch::fetch_stretch;
 use super::{Catalog, History, PIECE_BYTES};
 use crate::error::Result;
 use crate::keys::KeyRing;
@@ -195,7 +195,7 @@ pub fn scan(
     let end = catalog.reach(timeline, at).min(range.end.segment_end(PAGE_BYTES as u64));
     while at < end {
         let upto = Lsn((at.0 / PIECE_BYTES + 1) * PIECE_BYTES).min(end);
-        let mut bytes = stretch(store, ring, catalog, timeline, at, upto)?;
+        let mut bytes = fetch_stretch(store, ring, catalog, timeline, at..upto)?;
         bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
         for page in bytes.chunks(PAGE_BYTES) {
             if pages.page(page, at, each).is_break() {

@@ -1,9 +1,10 @@
 //! Base backups and increments.
 
 use crate::cluster::{DIGEST, LEDGER, Server, Vault, as_owner, booking, programs, scratch};
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vault::postgres::Position;
-use vault::postgres::recovery::Target;
+use vault::postgres::recovery::{Log, Target};
 use vault::verify::Depth;
 
 fn amcheck(server: &Server) {
@@ -79,6 +80,35 @@ pub(crate) fn increment() {
     drop(server);
     let restored = vault.restore(folder.path(), "back", Target::Latest);
     assert_eq!((restored.one(DIGEST), restored.one(digest)), (ledger, big));
+    amcheck(&restored);
+}
+
+pub(crate) fn of_a_standby() {
+    let folder = scratch();
+    let primary = Server::new(folder.path(), "");
+    primary.run(LEDGER);
+    let mut vault = Vault::new(folder.path());
+    vault.back_up(&primary);
+    let place = folder.path().join("standby");
+    fs::create_dir(&place).unwrap();
+    let data = place.join("data");
+    vault.recover(&vault.plan(Target::Latest).unwrap(), &data, Log::Fetched);
+    fs::rename(data.join("recovery.signal"), data.join("standby.signal")).unwrap();
+    let reach = format!("primary_conninfo=host={} user=postgres", primary.socket.display());
+    let standby = Server::launch(&place, &data, &[&reach]);
+    (0..50).for_each(|number| primary.run(&[&booking(number)]));
+    let digest = primary.one(DIGEST);
+    standby.wait_for(&format!("SELECT ({DIGEST}) = '{digest}'"));
+    // The backup begins at the standby's newest restart point.
+    primary.run(&["CHECKPOINT"]);
+    let outcome = vault.back_up(&standby);
+    assert!(outcome.backup.statistics.bytes_stored > 0);
+    standby.kill();
+    primary.kill();
+    let report = vault.verify(Depth::Bytes);
+    assert!(report.is_intact(), "{:?}", report.findings);
+    let restored = vault.restore(folder.path(), "back", Target::Latest);
+    assert_eq!(restored.one(DIGEST), digest);
     amcheck(&restored);
 }
 

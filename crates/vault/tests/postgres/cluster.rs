@@ -137,6 +137,19 @@ impl Server {
         Server { data: data.to_owned(), socket, child }
     }
 
+    /// Waits until a query says true; the server may not be there yet.
+    pub(crate) fn wait_for(&self, sql: &str) {
+        let begun = Instant::now();
+        loop {
+            let answer = Connection::open(&self.info()).and_then(|mut c| c.row(sql, 1));
+            match answer {
+                Ok(row) if row[0] == "t" => return,
+                other => assert!(begun.elapsed() < PATIENCE, "{other:?}"),
+            }
+            std::thread::park_timeout(PAUSE);
+        }
+    }
+
     /// How the server ended by itself, and what it logged.
     pub(crate) fn ended(mut self) -> (std::process::ExitStatus, String) {
         let begun = Instant::now();

@@ -50,6 +50,7 @@ const TESTS: &[(&str, fn())] = &[
     ("the_command_line_restores_a_database_in_place", proof::the_command_line_restores_in_place),
     ("every_restored_point_is_what_it_was", points::every_point_is_what_it_was),
     ("a_server_fetches_its_log_and_stops_where_it_lacks", points::the_server_fetches_its_log),
+    ("a_backup_of_a_standby_opens", base::of_a_standby),
     ("a_server_that_cannot_be_backed_up_is_refused", base::refused),
 ];
 

@@ -86,6 +86,12 @@ pub(crate) fn only_what_restores_is_proven() {
     assert!(recover(&vault.reopen(), &plan, &request).is_err());
 }
 
+fn scratch_in(folder: &std::path::Path, name: &str) -> std::path::PathBuf {
+    let place = folder.join(name);
+    fs::create_dir(&place).unwrap();
+    place
+}
+
 pub(crate) fn the_command_line_restores_in_place() {
     let folder = scratch();
     let server = Server::new(folder.path(), "");
@@ -110,6 +116,19 @@ pub(crate) fn the_command_line_restores_in_place() {
     assert!(code == 0 && said.contains("what it replaced is in"), "{said}");
     let server = Server::start(folder.path(), &data, &[]);
     assert_eq!(server.one(DIGEST), digest);
+    // A copy elsewhere opens, too: its log goes with it.
+    let other = Vault::new(&scratch_in(folder.path(), "other"));
+    let key = folder.path().join("other/key");
+    vault::keys::access::write_key_file(&key, &other.identity).unwrap();
+    let place = other.place.to_str().unwrap();
+    let words = ["vault", "copy", "--to", place, "--to-key", key.to_str().unwrap()];
+    let (code, said) = command_line(&vault, &words);
+    assert_eq!(code, 0, "{said}");
+    let report = other.verify(Depth::Bytes);
+    assert!(report.is_intact() && report.backups == 1, "{report:?}");
+    assert!(other.plan(Target::Latest).is_ok());
+    let (_, said) = command_line(&vault, &["vault", "status"]);
+    assert!(said.contains("log stored up to 0/"), "{said}");
     // A file of a database's backup is a file like any other.
     let (code, said) = command_line(&vault, &["restore", "data/PG_VERSION", "--stdout"]);
     assert!(code == 0 && said.trim().parse::<u32>().is_ok(), "{said}");
