@@ -4,6 +4,7 @@
 mod clippy;
 mod docs;
 mod format;
+mod lab;
 mod seeds;
 mod tidy;
 mod unit;
@@ -12,4 +13,4 @@ use super::step::Step;
 
 /// All steps.
 pub(super) static ALL: &[Step] =
-    &[format::STEP, tidy::STEP, clippy::STEP, unit::STEP, docs::STEP, seeds::STEP];
+    &[format::STEP, tidy::STEP, clippy::STEP, unit::STEP, docs::STEP, seeds::STEP, lab::STEP];
