@@ -15,6 +15,7 @@ use crate::host::{Host, Program};
 use crate::network::Network;
 use crate::records::{Order, Records, intervals};
 use crate::shell::{Done, ip, run, until};
+use crate::sweep::PREFIX;
 use crate::watch::{Holding, holdings};
 
 /// The nodes.
@@ -76,7 +77,8 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts everything and waits until it is whole.
     pub(crate) fn start(setup: &Setup) -> Done<Cluster> {
-        let dir = tempfile::Builder::new().prefix("bsl").tempdir().map_err(|e| e.to_string())?;
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|e| e.to_string())?;
         let network = Network::lay(&NODES, &OTHERS)?;
         let host = |name: &str| Host::new(&network, name, dir.path());
         let (client_host, judge_host) = (host("client")?, host("judge")?);
@@ -265,7 +267,7 @@ impl Cluster {
         self.power_off(node)?;
         std::fs::rename(&data, &old).map_err(|e| e.to_string())?;
         std::fs::create_dir(&data).map_err(|e| e.to_string())?;
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "tmpfs", &data]))?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=256m", "tmpfs", &data]))?;
         self.mounts.push(data.clone());
         run(Command::new("cp").args(["-a", &format!("{old}/."), &data]))?;
         self.reboot(node)?;

@@ -20,6 +20,7 @@ mod network;
 mod random;
 mod records;
 mod shell;
+mod sweep;
 mod watch;
 
 use std::path::PathBuf;
@@ -70,6 +71,7 @@ fn run(words: &[String]) -> Done<bool> {
         return Err(USAGE.into());
     }
     possible()?;
+    sweep::sweep()?;
     let setup = Setup {
         binary: binary(value(words, "--binary"))?,
         profile: value(words, "--profile").unwrap_or("lan").to_owned(),

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 use crate::shell::{Done, feed, ip, run};
+use crate::sweep::PREFIX;
 
 /// Links of every host that is a node.
 pub(crate) const LINKS: usize = 2;
@@ -59,7 +60,7 @@ impl Network {
     /// Lays the cables: hosts that are nodes have all links, others the first alone. Addresses
     /// are `10.77.<link>.<number>`, numbers in the order of the hosts, from 1.
     pub(crate) fn lay(nodes: &[&str], others: &[&str]) -> Done<Network> {
-        let id = format!("bsl{}", std::process::id());
+        let id = format!("{PREFIX}{}", std::process::id());
         let mut network = Network { id, hosts: Vec::new(), flaws: Vec::new() };
         let switch = network.namespace("switch");
         ip(&format!("netns add {switch}"))?;

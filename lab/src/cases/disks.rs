@@ -70,13 +70,9 @@ pub(super) fn a_read_only_disk_of_the_coordinator_costs_no_order(
 ) -> Done<String> {
     let (broken, active, data) = set_up(cluster)?;
     let from = now();
-    // Files that are open for writing forbid a read-only remount, as they do on real machines;
-    // the kernel's emergency remount asks nobody, and hits everything: here the limit of the
-    // file system does what it would.
     run(Command::new("mount").args(["-o", "remount,ro", &data]))?;
     decide(cluster, broken, active)?;
-    let scene = cluster.until_scene("another coordinator", |s| s.coordinator != broken)?;
+    cluster.until_scene("another coordinator", |s| s.coordinator != broken)?;
     run(Command::new("mount").args(["-o", "remount,rw", &data]))?;
-    let _ = scene;
     mended(cluster, broken, active, from)
 }

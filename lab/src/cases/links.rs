@@ -17,8 +17,9 @@ use crate::watch::most_at_once;
 const PARTITIONS: usize = 12;
 /// How long nothing must move under a lasting flaw.
 const CALM: Duration = Duration::from_secs(15);
-/// Longest pause that a client may see after a partition has healed.
-const HEALED: Span = Span::from_ms(150);
+/// Longest pause that a client may see after a partition has healed, on a machine that is busy
+/// with other things: far below what it costs where addresses are not announced again.
+const HEALED: Span = Span::from_ms(400);
 
 /// Waits; a time under a flaw is the thing under test here.
 fn pass(time: Duration) {
