@@ -60,6 +60,14 @@ impl Cgroup {
         self.write("cgroup.freeze", "0")
     }
 
+    /// As after a reboot: a new one in its place. Linux counts the kills of a cgroup, and (at
+    /// least 6.18) kills children that a process of a once killed cgroup clones into another.
+    pub(crate) fn renew(&self) -> Done {
+        self.kill()?;
+        remove(&self.path)?;
+        fs::create_dir(&self.path).map_err(|e| e.to_string())
+    }
+
     /// Everything in it is killed, at once. Returns once it is.
     pub(crate) fn kill(&self) -> Done {
         self.write("cgroup.kill", "1")?;

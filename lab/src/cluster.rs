@@ -226,7 +226,7 @@ impl Cluster {
         for link in 0..crate::network::LINKS {
             ip(&format!("-n {namespace} link set eth{link} down"))?;
         }
-        self.nodes[node].host.power.kill()?;
+        self.nodes[node].host.power.renew()?;
         // A real kernel would have gone with the power, and this with it. It may hold none.
         drop(ip(&format!("-n {namespace} address del {ADDRESS}/24 dev eth0")));
         self.nodes[node].parts.clear();
