@@ -100,11 +100,11 @@ fn measure(setup: &Setup, row: &Row, rounds: usize) -> Done<Figures> {
     let mut cluster = Cluster::start(setup)?;
     let (mut outages, mut phases) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let moved_before = cluster.holdings()?.len();
         let struck = (row.strike)(&mut cluster)?;
         cluster.until_served()?;
         outages.push(outage(&cluster, struck.at));
-        if cluster.holdings()?.len() > moved_before {
+        // A move of before, which put everybody in place, is none of the fault's.
+        if cluster.holdings()?.iter().any(|holding| holding.from > struck.at) {
             phases.extend(last_phases(&cluster.events()?));
         }
         match struck.mend {

@@ -28,6 +28,8 @@ pub(crate) const ADDRESS: &str = "10.77.0.100";
 const STORE: &str = "10.77.0.5:7600";
 /// Longest wait for a cluster to be whole. Only a failing case meets it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of each log in messages.
+const LAST_WORDS: usize = 8;
 /// The resource that takes orders, and the address that goes with it.
 const ORDERS: &str = "orders";
 /// As above.
@@ -323,7 +325,21 @@ impl Cluster {
     /// What the nodes say, for messages.
     pub(crate) fn told(&self) -> String {
         let of = |node: usize| self.ask(node, &["status"]).unwrap_or_else(|error| error);
-        (0..NODES.len()).map(|node| format!("{}: {}\n", NODES[node], of(node))).collect()
+        (0..NODES.len())
+            .map(|node| format!("{}: {}\n{}", NODES[node], of(node), self.last_words(node)))
+            .collect()
+    }
+
+    /// The last lines that the processes of a node logged.
+    fn last_words(&self, node: usize) -> String {
+        let of = |part: &&str| {
+            let log = self.of(node, &format!("{part}.log"));
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+            format!("last words of {part} on {}:\n{}\n", NODES[node], last.join("\n"))
+        };
+        ["launcher", "guard", "agent"].iter().map(of).collect()
     }
 
     /// Moves the service as planned, to a node, and waits until it is there.

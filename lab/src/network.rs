@@ -22,12 +22,15 @@ pub(crate) struct Flaw {
     pub(crate) link: Option<usize>,
     /// How many frames of a hundred are lost.
     pub(crate) lost_percent: u8,
+    /// Heartbeats alone are lost, not what goes over TCP.
+    pub(crate) heartbeats_only: bool,
 }
 
 impl Flaw {
     /// Nothing gets through, on any link.
     pub(crate) fn cut(from: &str, to: &str) -> Flaw {
-        Flaw { from: from.to_owned(), to: to.to_owned(), link: None, lost_percent: 100 }
+        let (from, to) = (from.to_owned(), to.to_owned());
+        Flaw { from, to, link: None, lost_percent: 100, heartbeats_only: false }
     }
 
     fn rules(&self, text: &mut String) {
@@ -37,8 +40,10 @@ impl Flaw {
                 100 => String::new(),
                 percent => format!("numgen random mod 100 < {percent} "),
             };
+            let what = if self.heartbeats_only { "udp dport 7401 " } else { "" };
+            let way = format!("iifname {from} oifname {to}");
             // Writing to a String can't fail.
-            _ = writeln!(text, "add rule bridge lab pass iifname {from} oifname {to} {some}drop");
+            _ = writeln!(text, "add rule bridge lab pass {way} {what}{some}drop");
         }
     }
 }

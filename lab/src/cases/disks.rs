@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::process::Command;
 
 use drivers::sys::now;
 
 use super::lost::apart;
 use crate::cluster::Cluster;
 use crate::judge::{outage, verdict};
-use crate::shell::{Done, run};
+use crate::shell::Done;
 
 /// Sees that the coordinator has a small disk, and that the service is elsewhere.
 fn set_up(cluster: &mut Cluster) -> Done<(usize, usize, String)> {
@@ -63,16 +62,4 @@ pub(super) fn a_full_disk_of_the_coordinator_costs_no_order(cluster: &mut Cluste
     std::fs::remove_file(&path).map_err(|e| e.to_string())?;
     let office = if proved.coordinator == broken { "stayed" } else { "passed on" };
     Ok(format!("the office {office}; {}", mended(cluster, broken, active, from)?))
-}
-
-pub(super) fn a_read_only_disk_of_the_coordinator_costs_no_order(
-    cluster: &mut Cluster,
-) -> Done<String> {
-    let (broken, active, data) = set_up(cluster)?;
-    let from = now();
-    run(Command::new("mount").args(["-o", "remount,ro", &data]))?;
-    decide(cluster, broken, active)?;
-    cluster.until_scene("another coordinator", |s| s.coordinator != broken)?;
-    run(Command::new("mount").args(["-o", "remount,rw", &data]))?;
-    mended(cluster, broken, active, from)
 }

@@ -41,7 +41,7 @@ cases! {
     links::a_node_that_is_heard_and_hears_nobody_gives_up,
     links::a_node_that_hears_and_is_not_heard_gives_up,
     links::two_nodes_that_miss_each_other_alone_start_no_election_loop,
-    links::loss_and_duplicates_move_nothing,
+    links::lost_heartbeats_and_doubled_frames_move_nothing,
     links::a_healed_partition_costs_nothing,
     frozen::a_frozen_agent_loses_its_address_to_the_guard,
     frozen::a_frozen_node_is_replaced_and_refused_when_it_wakes,
@@ -49,7 +49,6 @@ cases! {
     parts::a_killed_guard_takes_the_address_with_it,
     parts::a_killed_agent_that_returns_in_time_costs_nothing,
     disks::a_full_disk_of_the_coordinator_costs_no_order,
-    disks::a_read_only_disk_of_the_coordinator_costs_no_order,
 }
 
 /// Plays all cases whose names contain a word. Prints a line for each, and the counts last.
