@@ -1,20 +1,29 @@
-//! `bench`: whatever lies in a crate's `benches` directory can be measured by its name.
+//! `bench`: whatever lies in a crate's `benches` directory can be measured by its name, and
+//! whatever the lab measures on whole clusters.
 
 use std::path::Path;
 
-use crate::shell;
+use crate::{chaos, shell};
+
+/// What the lab measures.
+const OF_THE_LAB: &[&str] = &["failover"];
 
 /// Runs one measurement, or lists them.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let benches = find(&crate::root())?;
     let list = || {
-        let names: Vec<String> = benches.iter().map(|(n, c)| format!("  {n} ({c})")).collect();
-        if names.is_empty() { "there are none yet".to_string() } else { names.join("\n") }
+        let whole = OF_THE_LAB.iter().map(|name| format!("  {name} (lab)"));
+        let names: Vec<String> =
+            benches.iter().map(|(n, c)| format!("  {n} ({c})")).chain(whole).collect();
+        names.join("\n")
     };
     let Some((name, rest)) = arguments.split_first() else {
         println!("{}", list());
         return Ok(());
     };
+    if OF_THE_LAB.contains(&name.as_str()) {
+        return shell::run(chaos::lab(name)?.args(rest));
+    }
     let Some((_, package)) = benches.iter().find(|(bench, _)| bench == name) else {
         return Err(format!("there is no bench {name:?}:\n{}", list()));
     };

@@ -1,17 +1,20 @@
-//! `chaos`: faults on real processes, in the lab's network namespaces.
+//! `chaos`: faults by chance on real processes, in the lab's network namespaces.
 
 use std::process::Command;
 
 use crate::shell;
 
-/// The lab's own program.
-pub(crate) const PROGRAM: &str = "lab/chaos";
+/// The lab's own manifest.
+pub(crate) const LAB: &str = "lab/Cargo.toml";
 
 /// Hands all arguments on to the lab.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let program = crate::root().join(PROGRAM);
-    if !program.exists() {
-        return Err(format!("{PROGRAM} is not in this tree"));
-    }
-    shell::run(Command::new(program).args(arguments).current_dir(crate::root()))
+    shell::run(lab("chaos")?.args(arguments))
+}
+
+/// The lab, to do something with the release binary, which is built first.
+pub(crate) fn lab(what: &str) -> Result<Command, String> {
+    shell::run(&mut shell::cargo(&["build", "--release", "--quiet", "-p", "backstay"]))?;
+    shell::run(&mut shell::cargo(&["build", "--quiet", "-p", "backstay-lab"]))?;
+    Ok(shell::cargo(&["run", "--quiet", "-p", "backstay-lab", "--", what]))
 }

@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         let needs: Vec<&needs::Needs> = wanted.iter().map(|step| &step.needs).collect();
         debian::install(&needs)?;
     }
-    let strict = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    // Where everything is supposed to be there, what is not there is a failure.
+    let strict = flags.has("--install") || std::env::var("CI").is_ok_and(|ci| ci == "true");
     let ran: Vec<Ran> = wanted.iter().map(|step| perform(step, strict)).collect();
     println!("\n{}", table(&ran));
     let total = ran.iter().fold(Counts::default(), |sum, ran| sum.plus(ran.counts));

@@ -5,6 +5,7 @@ mod clippy;
 mod deny;
 mod docs;
 mod format;
+mod lab;
 mod postgres;
 mod seeds;
 mod static_binary;
@@ -24,4 +25,5 @@ pub(super) static ALL: &[Step] = &[
     seeds::STEP,
     postgres::STEP,
     static_binary::STEP,
+    lab::STEP,
 ];

@@ -1,0 +1,74 @@
+//! The cases: each is a sentence, meets real processes on hosts of its own, and says what it
+//! proved.
+
+mod disks;
+mod frozen;
+mod links;
+pub(crate) mod lost;
+mod parts;
+mod planned;
+
+use std::time::Instant;
+
+use crate::cluster::{Cluster, Setup};
+use crate::shell::Done;
+
+/// One case.
+pub(crate) struct Case {
+    /// The sentence that it proves.
+    pub(crate) name: &'static str,
+    /// Plays it; what it proved, with figures.
+    pub(crate) play: fn(&mut Cluster) -> Done<String>,
+}
+
+macro_rules! cases {
+    ($($file:ident::$name:ident),* $(,)?) => {
+        /// All cases.
+        pub(crate) const ALL: &[Case] =
+            &[$(Case { name: stringify!($name), play: $file::$name }),*];
+    };
+}
+
+cases! {
+    planned::a_switchover_loses_nothing,
+    lost::a_killed_process_is_replaced_by_its_standby,
+    lost::a_node_without_power_gives_its_address_to_another,
+    lost::a_coordinator_s_death_disturbs_no_service_elsewhere,
+    lost::coordinator_and_active_node_at_once_are_survived,
+    lost::power_lost_everywhere_brings_everything_back,
+    links::a_node_cut_on_every_link_never_shares_its_address,
+    links::many_partitions_never_make_two_holders,
+    links::a_node_that_is_heard_and_hears_nobody_gives_up,
+    links::a_node_that_hears_and_is_not_heard_gives_up,
+    links::two_nodes_that_miss_each_other_alone_start_no_election_loop,
+    links::lost_heartbeats_and_doubled_frames_move_nothing,
+    links::a_healed_partition_costs_nothing,
+    frozen::a_frozen_agent_loses_its_address_to_the_guard,
+    frozen::a_frozen_node_is_replaced_and_refused_when_it_wakes,
+    parts::a_killed_launcher_takes_its_address_with_it,
+    parts::a_killed_guard_takes_the_address_with_it,
+    parts::a_killed_agent_that_returns_in_time_costs_nothing,
+    disks::a_full_disk_of_the_coordinator_costs_no_order,
+}
+
+/// Plays all cases whose names contain a word. Prints a line for each, and the counts last.
+pub(crate) fn play(setup: &Setup, filter: &str) -> bool {
+    let (mut passed, mut failed) = (0u32, 0u32);
+    for case in ALL.iter().filter(|case| case.name.contains(filter)) {
+        let begun = Instant::now();
+        let done = Cluster::start(setup).and_then(|mut cluster| (case.play)(&mut cluster));
+        let seconds = begun.elapsed().as_secs_f32();
+        match done {
+            Ok(proved) => {
+                passed += 1;
+                println!("ok     {} ({seconds:.0} s)\n       {proved}", case.name);
+            }
+            Err(why) => {
+                failed += 1;
+                println!("FAILED {} ({seconds:.0} s)\n       {why}", case.name);
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    failed == 0 && passed > 0
+}

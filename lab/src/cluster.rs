@@ -1,0 +1,442 @@
+//! A whole cluster on hosts: three nodes on two links, a service behind an address that moves, a
+//! client and a store on hosts of their own. Made by the commands that a person would use.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use model::Moment;
+use rustix::process::Signal;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::host::{Host, Program};
+use crate::network::Network;
+use crate::records::{Order, Records, intervals};
+use crate::shell::{Done, ip, run, until};
+use crate::sweep::PREFIX;
+use crate::watch::{Holding, holdings};
+
+/// The nodes.
+pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
+/// The hosts beside them.
+const OTHERS: [&str; 2] = ["client", "judge"];
+/// The address that moves.
+pub(crate) const ADDRESS: &str = "10.77.0.100";
+/// The store, on the judge's host.
+const STORE: &str = "10.77.0.5:7600";
+/// Longest wait for a cluster to be whole. Only a failing case meets it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of each log in messages.
+const LAST_WORDS: usize = 8;
+/// The resource that takes orders, and the address that goes with it.
+const ORDERS: &str = "orders";
+/// As above.
+const MOVING: &str = "orders-address";
+
+/// A node: its host, and what of Backstay runs there.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) host: Host,
+    /// Launcher, guard, agent; empty while the power is off.
+    pub(crate) parts: Vec<(&'static str, Program)>,
+    watcher: Option<Program>,
+}
+
+/// Who is who.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scene {
+    pub(crate) coordinator: usize,
+    pub(crate) active: usize,
+}
+
+/// How a cluster is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// The program under test.
+    pub(crate) binary: PathBuf,
+    /// The timing profile.
+    pub(crate) profile: String,
+}
+
+/// A whole cluster. Everything goes with it.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    // In the order in which they go: programs, then cgroups and directories, then the network.
+    client: Option<Program>,
+    _store: Program,
+    _client_host: Host,
+    _judge_host: Host,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    /// Directories that are mounts of their own.
+    mounts: Vec<String>,
+    dir: TempDir,
+    setup: Setup,
+}
+
+impl Cluster {
+    /// Starts everything and waits until it is whole.
+    pub(crate) fn start(setup: &Setup) -> Done<Cluster> {
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|e| e.to_string())?;
+        let network = Network::lay(&NODES, &OTHERS)?;
+        let host = |name: &str| Host::new(&network, name, dir.path());
+        let (client_host, judge_host) = (host("client")?, host("judge")?);
+        let binary = setup.binary.to_string_lossy().into_owned();
+        let records = dir.path().join("store.jsonl").to_string_lossy().into_owned();
+        let words = [&binary, "example", "orders-store", "--listen", STORE, "--records", &records];
+        let store = judge_host.start(&network, "store", &words)?;
+        let mut nodes = Vec::new();
+        for name in NODES {
+            let watcher = own_program()?;
+            let host = host(name)?;
+            // Outside of the host's power switch: it goes on while the node is frozen or dead.
+            let words = [watcher.as_str(), "watch-address", ADDRESS];
+            let watcher = judge_host.observe(&network, name, "holding", &words)?;
+            nodes.push(Node { host, parts: Vec::new(), watcher: Some(watcher) });
+        }
+        let mut cluster = Cluster {
+            client: None,
+            _store: store,
+            _client_host: client_host,
+            _judge_host: judge_host,
+            nodes,
+            network,
+            mounts: Vec::new(),
+            dir,
+            setup: setup.clone(),
+        };
+        cluster.found()?;
+        cluster.until_whole()?;
+        cluster.start_client()?;
+        cluster.until_served()?;
+        Ok(cluster)
+    }
+
+    fn found(&mut self) -> Done {
+        let file = self.path("cluster.toml");
+        std::fs::write(&file, self.configuration()).map_err(|e| e.to_string())?;
+        let data = self.of(0, "data");
+        self.command("a", &["init", "--config", &file, "--node", "a", "--data", &data])?;
+        self.power_on(0)?;
+        for (node, name) in NODES.iter().enumerate().skip(1) {
+            // The first has just started, or has just gained a voter: not at once, then soon.
+            let ask = || self.ask(0, &["token", "--node", name]).ok();
+            let token = until("a token", PATIENCE, ask)?;
+            let data = self.of(node, "data");
+            let words = ["join", "--node", name, "--token", token.trim(), "--data", &data];
+            self.command(name, &words)?;
+            self.power_on(node)?;
+        }
+        Ok(())
+    }
+
+    fn start_client(&mut self) -> Done {
+        let (binary, records) = (self.binary(), self.path("client.jsonl"));
+        let server = format!("{ADDRESS}:7500");
+        let words = [
+            binary.as_str(),
+            "example",
+            "orders-client",
+            "--servers",
+            &server,
+            "--store",
+            STORE,
+            "--timeout-ms",
+            "20",
+            "--records",
+            &records,
+        ];
+        self.client = Some(self._client_host.start(&self.network, "client", &words)?);
+        Ok(())
+    }
+
+    fn binary(&self) -> String {
+        self.setup.binary.to_string_lossy().into_owned()
+    }
+
+    /// A file of the lab.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// A directory of a node.
+    pub(crate) fn of(&self, node: usize, name: &str) -> String {
+        self.path(&format!("{}/{name}", NODES[node]))
+    }
+
+    fn configuration(&self) -> String {
+        let node = |(number, name): (usize, &&str)| {
+            let n = number + 1;
+            format!("\n[[node]]\nname = \"{name}\"\nlinks = [\"10.77.0.{n}\", \"10.77.1.{n}\"]\n")
+        };
+        let nodes: String = NODES.iter().enumerate().map(node).collect();
+        let listen = NODES.map(|name| format!("{name}=0.0.0.0:7500")).join(",");
+        let (binary, log) = (self.binary(), self.path("active.jsonl"));
+        let words = [
+            binary.as_str(),
+            "example",
+            "orders-server",
+            "--listen",
+            &listen,
+            "--store",
+            STORE,
+            "--active-log",
+            &log,
+        ];
+        let profile = &self.setup.profile;
+        format!(
+            "[cluster]\nname = \"lab\"\nprofile = \"{profile}\"\n{nodes}\n\
+             [[resource]]\nname = \"{ORDERS}\"\nkind = \"process\"\ncommand = {words:?}\n\
+             standby = \"hot\"\nready = \"notify\"\npromote = \"socket\"\n\
+             recovery = {{ restarts = 100, node_ban_ms = 1000 }}\n\n\
+             [[resource]]\nname = \"{MOVING}\"\nkind = \"address\"\naddress = \"{ADDRESS}/24\"\n\
+             with = \"{ORDERS}\"\nrecovery = {{ restarts = 100, node_ban_ms = 1000 }}\n"
+        )
+    }
+
+    fn command(&self, host: &str, words: &[&str]) -> Done<String> {
+        run(self.network.on(host).arg(&self.setup.binary).args(words))
+    }
+
+    /// Asks one node as the operator, from that node's own host.
+    pub(crate) fn ask(&self, node: usize, words: &[&str]) -> Done<String> {
+        let (credential, api) =
+            (self.of(0, "data/operator.pem"), format!("10.77.0.{}:7402", node + 1));
+        let all = [words, &["--credential", &credential, "--api", &api]].concat();
+        self.command(NODES[node], &all)
+    }
+
+    /// Switches a node on: its kernel knows nothing of before, its disk does.
+    pub(crate) fn power_on(&mut self, node: usize) -> Done {
+        let (data, run_dir) = (self.of(node, "data"), self.of(node, "run"));
+        let binary = self.binary();
+        for part in ["launcher", "guard", "agent"] {
+            let words = [binary.as_str(), part, "--data", &data, "--run", &run_dir];
+            let program = self.nodes[node].host.start(&self.network, part, &words)?;
+            self.nodes[node].parts.push((part, program));
+        }
+        Ok(())
+    }
+
+    /// Cuts a node's power: everything on it is gone at once, and so are its frames, its address
+    /// and what lay in memory.
+    pub(crate) fn power_off(&mut self, node: usize) -> Done {
+        let namespace = self.network.namespace(NODES[node]);
+        for link in 0..crate::network::LINKS {
+            ip(&format!("-n {namespace} link set eth{link} down"))?;
+        }
+        self.nodes[node].host.power.renew()?;
+        // A real kernel would have gone with the power, and this with it. It may hold none.
+        drop(ip(&format!("-n {namespace} address del {ADDRESS}/24 dev eth0")));
+        self.nodes[node].parts.clear();
+        Ok(())
+    }
+
+    /// Back to a kernel that has just started, without the programs.
+    pub(crate) fn reboot(&mut self, node: usize) -> Done {
+        let namespace = self.network.namespace(NODES[node]);
+        let run_dir = self.of(node, "run");
+        std::fs::remove_dir_all(&run_dir).map_err(|e| format!("{run_dir}: {e}"))?;
+        for link in 0..crate::network::LINKS {
+            ip(&format!("-n {namespace} link set eth{link} up"))?;
+        }
+        self.power_on(node)
+    }
+
+    /// One of the three processes of a node.
+    pub(crate) fn part(&mut self, node: usize, part: &str) -> Done<&mut Program> {
+        let found = self.nodes[node].parts.iter_mut().find(|(name, _)| *name == part);
+        found.map(|(_, program)| program).ok_or_else(|| format!("{part} does not run"))
+    }
+
+    /// Starts one of the three processes again.
+    pub(crate) fn restart_part(&mut self, node: usize, part: &'static str) -> Done {
+        self.nodes[node].parts.retain(|(name, _)| *name != part);
+        let (data, run_dir, binary) = (self.of(node, "data"), self.of(node, "run"), self.binary());
+        let words = [binary.as_str(), part, "--data", &data, "--run", &run_dir];
+        let program = self.nodes[node].host.start(&self.network, part, &words)?;
+        self.nodes[node].parts.push((part, program));
+        Ok(())
+    }
+
+    /// Gives a node a small disk of its own, with all that its old one holds; returns once the
+    /// cluster is whole again.
+    pub(crate) fn small_disk(&mut self, node: usize) -> Done<String> {
+        let (data, old) = (self.of(node, "data"), self.of(node, "data.old"));
+        self.power_off(node)?;
+        std::fs::rename(&data, &old).map_err(|e| e.to_string())?;
+        std::fs::create_dir(&data).map_err(|e| e.to_string())?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=256m", "tmpfs", &data]))?;
+        self.mounts.push(data.clone());
+        run(Command::new("cp").args(["-a", &format!("{old}/."), &data]))?;
+        self.reboot(node)?;
+        self.until_whole()?;
+        Ok(data)
+    }
+
+    fn status(&self, node: usize) -> Option<Value> {
+        serde_json::from_str(&self.ask(node, &["status", "--json"]).ok()?).ok()
+    }
+
+    /// Who is who, where a node has that from the coordinator and both resources are settled.
+    pub(crate) fn scene(&self, node: usize) -> Option<Scene> {
+        let status = self.status(node)?;
+        let place = |name: &Value| NODES.iter().position(|n| name.as_str() == Some(n));
+        let resources = status["resources"].as_array()?;
+        let of = |name: &str| resources.iter().find(|r| r["name"] == name);
+        let (orders, moving) = (of(ORDERS)?, of(MOVING)?);
+        let settled = status["authoritative"] == true
+            && [orders, moving].iter().all(|r| r["active"] == true)
+            && orders["node"] == moving["node"];
+        let places = place(&status["coordinator"]).zip(place(&orders["node"]));
+        places.filter(|_| settled).map(|(coordinator, active)| Scene { coordinator, active })
+    }
+
+    /// Who is who, as soon as a node with power says so and it is as wanted.
+    pub(crate) fn until_scene(&self, what: &str, wanted: impl Fn(&Scene) -> bool) -> Done<Scene> {
+        let on = || (0..NODES.len()).filter(|node| !self.nodes[*node].parts.is_empty());
+        until(what, PATIENCE, || on().find_map(|node| self.scene(node).filter(&wanted)))
+            .map_err(|error| format!("{error}\n{}", self.told()))
+    }
+
+    /// Waits until all nodes are healthy and ready, both resources active, and standbys wait on
+    /// all others.
+    pub(crate) fn until_whole(&self) -> Done<Scene> {
+        let whole = |node: usize| {
+            let status = self.status(node)?;
+            let nodes = status["nodes"].as_array()?;
+            let ready = |n: &Value| n["health"] == "healthy" && n["ready"] == true;
+            let spares =
+                |r: &Value| r["standbys"].as_array().map_or(0, Vec::len) == NODES.len() - 1;
+            let resources = status["resources"].as_array()?;
+            let all = nodes.len() == NODES.len()
+                && nodes.iter().all(ready)
+                && resources.len() == 2
+                && resources.iter().all(spares);
+            self.scene(node).filter(|_| all)
+        };
+        until("a whole cluster", PATIENCE, || (0..NODES.len()).find_map(whole))
+            .map_err(|error| format!("{error}\n{}", self.told()))
+    }
+
+    /// What the nodes say, for messages.
+    pub(crate) fn told(&self) -> String {
+        let of = |node: usize| self.ask(node, &["status"]).unwrap_or_else(|error| error);
+        (0..NODES.len())
+            .map(|node| format!("{}: {}\n{}", NODES[node], of(node), self.last_words(node)))
+            .collect()
+    }
+
+    /// The last lines that the processes of a node logged.
+    fn last_words(&self, node: usize) -> String {
+        let of = |part: &&str| {
+            let log = self.of(node, &format!("{part}.log"));
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+            format!("last words of {part} on {}:\n{}\n", NODES[node], last.join("\n"))
+        };
+        ["launcher", "guard", "agent"].iter().map(of).collect()
+    }
+
+    /// Moves the service as planned, to a node, and waits until it is there.
+    pub(crate) fn switchover(&self, asked: usize, to: usize) -> Done {
+        self.ask(asked, &["switchover", ORDERS, "--to", NODES[to]])?;
+        self.until_scene("the service at its place", |scene| scene.active == to).map(drop)
+    }
+
+    /// Hands the coordinator's office to a node.
+    pub(crate) fn transfer(&self, asked: usize, to: usize) -> Done {
+        self.ask(asked, &["transfer", "--to", NODES[to]])?;
+        self.until_scene("the coordinator at its place", |s| s.coordinator == to).map(drop)
+    }
+
+    /// The process of the active instance of the service, found by its host's cgroup.
+    pub(crate) fn instance(&self, node: usize) -> Done<u32> {
+        let run_dir = self.of(node, "run");
+        let pids = std::fs::read_to_string(format!("{run_dir}/launcher.pids"));
+        let pids = pids.map_err(|e| e.to_string())?;
+        let of = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+        let mut all = pids.lines().filter_map(|line| line.split(' ').next()?.parse::<u32>().ok());
+        all.find(|pid| of(pid).is_ok_and(|words| words.contains("orders-server")))
+            .ok_or_else(|| "no instance of the service".to_owned())
+    }
+
+    fn lines<T: DeserializeOwned>(&self, file: &str) -> Vec<T> {
+        let text = std::fs::read_to_string(self.path(file)).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// What store, client and instances wrote down.
+    pub(crate) fn records(&self) -> Records {
+        Records {
+            stored: self.lines("store.jsonl"),
+            orders: self.lines("client.jsonl"),
+            intervals: intervals(self.lines("active.jsonl")),
+        }
+    }
+
+    /// Waits until an order sent from now on is acknowledged.
+    pub(crate) fn until_served(&self) -> Done<Moment> {
+        let from = drivers::sys::now();
+        let served = |o: &Order| o.acknowledged.filter(|_| o.sent > from);
+        until("an acknowledged order", PATIENCE, || {
+            self.lines::<Order>("client.jsonl").iter().rev().find_map(served)
+        })
+        .map_err(|error| format!("{error}\n{}", self.told()))
+    }
+
+    /// Who held the address, and when.
+    pub(crate) fn holdings(&self) -> Done<Vec<Holding>> {
+        let now = drivers::sys::now();
+        let mut all = Vec::new();
+        for name in NODES {
+            let log = self.dir.path().join("judge").join(format!("holding-{name}.log"));
+            all.extend(holdings(name, &log, now)?);
+        }
+        Ok(all)
+    }
+
+    /// Ends the client in order, so that it asks the store about all that stayed unknown.
+    pub(crate) fn end_client(&mut self) -> Done {
+        self.client.take().map_or(Ok(()), |mut client| client.wait())
+    }
+
+    /// The last of the events, from any node.
+    pub(crate) fn events(&self) -> Done<Value> {
+        let ask = |node: usize| self.ask(node, &["events", "--json"]).ok();
+        let text = (0..NODES.len()).find_map(ask).ok_or("no node tells its events")?;
+        serde_json::from_str(&text).map_err(|e| e.to_string())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            // What is frozen can't end.
+            drop(node.host.power.wake());
+            for (_, program) in &node.parts {
+                drop(program.signal(Signal::CONT));
+            }
+            drop(node.host.power.kill());
+            node.parts.clear();
+            node.watcher = None;
+        }
+        for mount in &self.mounts {
+            if let Err(error) = run(Command::new("umount").arg(mount)) {
+                eprintln!("a mount stays: {error}");
+            }
+        }
+    }
+}
+
+/// This very program, to run on hosts.
+fn own_program() -> Done<String> {
+    let path = std::env::current_exe().map_err(|e| e.to_string())?;
+    Ok(path.to_string_lossy().into_owned())
+}

@@ -1,0 +1,127 @@
+//! Whole clusters on network-namespace hosts: the release binary, real cables (of the kernel's
+//! making), real faults. Tests and measurements only; nothing here ships.
+//!
+//! - [`network`], [`cgroup`], [`host`]: hosts, cables and what is wrong with them, power switches;
+//! - [`cluster`]: three nodes, a client, a judge; [`watch`]: who holds the address;
+//! - [`judge`]: what may be claimed; [`cases`]: the claims, each in a sentence;
+//! - [`bench`]: failovers measured; [`chaos`]: faults by chance.
+//!
+//! It needs root, for network namespaces and cgroups. What it makes it removes, also when a case
+//! fails.
+
+mod bench;
+mod cases;
+mod cgroup;
+mod chaos;
+mod cluster;
+mod host;
+mod judge;
+mod network;
+mod random;
+mod records;
+mod shell;
+mod sweep;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use cluster::Setup;
+use shell::Done;
+
+/// How it is called.
+const USAGE: &str = "backstay-lab cases [WORD] | list | failover [--rounds N] [--profile P] \
+                     [--only ROW] [--json FILE] | chaos [--minutes N] [--seed S] \
+                     (--binary FILE names the program under test)";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match run(&words) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("lab: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The value of an option, which stands behind its name.
+fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
+    let at = words.iter().position(|word| word == name)?;
+    words.get(at + 1).map(String::as_str)
+}
+
+fn number(words: &[String], name: &str, default: u64) -> Done<u64> {
+    let Some(text) = value(words, name) else { return Ok(default) };
+    text.parse().map_err(|_| format!("{name} {text}: not a number"))
+}
+
+fn run(words: &[String]) -> Done<bool> {
+    let what = words.first().map(String::as_str).unwrap_or_default();
+    if what == "watch-address" {
+        let address = words.get(1).and_then(|text| text.parse().ok()).ok_or(USAGE)?;
+        return watch::watch(address).map(|()| true);
+    }
+    if what == "list" {
+        cases::ALL.iter().for_each(|case| println!("{}", case.name));
+        return Ok(true);
+    }
+    if !["cases", "failover", "chaos"].contains(&what) {
+        return Err(USAGE.into());
+    }
+    possible()?;
+    sweep::sweep()?;
+    let setup = Setup {
+        binary: binary(value(words, "--binary"))?,
+        profile: value(words, "--profile").unwrap_or("lan").to_owned(),
+    };
+    match what {
+        "cases" => {
+            let filter = words.get(1).filter(|word| !word.starts_with('-'));
+            Ok(cases::play(&setup, filter.map_or("", String::as_str)))
+        }
+        "failover" => {
+            let rounds = number(words, "--rounds", 20)?;
+            bench::failover(&setup, rounds as usize, value(words, "--only"), value(words, "--json"))
+        }
+        _ => {
+            let (minutes, seed) = (number(words, "--minutes", 3)?, number(words, "--seed", 1)?);
+            chaos::run(&setup, minutes, seed)
+        }
+    }
+}
+
+/// The program under test: the one named, else the release binary of this tree.
+fn binary(named: Option<&str>) -> Done<PathBuf> {
+    let own = || {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        target.unwrap_or_else(|| root.join("target")).join("release/backstay")
+    };
+    let path = named.map_or_else(own, PathBuf::from);
+    path.canonicalize().map_err(|e| {
+        format!("{}: {e}: `cargo build --release -p backstay` makes it", path.display())
+    })
+}
+
+/// Says why it can't run here, where that is so.
+fn possible() -> Done {
+    let needs = |what: &str, why: &str| Err(format!("it can't run here: {what}, {why}"));
+    if !rustix::process::geteuid().is_root() {
+        return needs("this is not root", "which network namespaces need");
+    }
+    for (program, package) in [("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux")] {
+        if Command::new(program).arg("--version").output().is_err() {
+            return needs(&format!("there is no `{program}`"), &format!("install {package}"));
+        }
+    }
+    if cgroup::root().is_none() {
+        return needs("there are no cgroups (v2)", "which freeze and kill a whole host");
+    }
+    let probe = format!("bslprobe{}", std::process::id());
+    if let Err(error) = shell::ip(&format!("netns add {probe}")) {
+        return needs(&error, "network namespaces are not permitted");
+    }
+    shell::ip(&format!("netns del {probe}")).map(drop)
+}
