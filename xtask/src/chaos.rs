@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::shell;
+use crate::{dist, shell};
 
 /// The lab's own manifest.
 pub(crate) const LAB: &str = "lab/Cargo.toml";
@@ -12,9 +12,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     shell::run(lab("chaos")?.args(arguments))
 }
 
-/// The lab, to do something with the release binary, which is built first.
+/// The lab, to do something with the release binary, which is built first: the static one, which
+/// is what users get.
 pub(crate) fn lab(what: &str) -> Result<Command, String> {
-    shell::run(&mut shell::cargo(&["build", "--release", "--quiet", "-p", "backstay"]))?;
+    let binary = dist::build()?;
     shell::run(&mut shell::cargo(&["build", "--quiet", "-p", "backstay-lab"]))?;
-    Ok(shell::cargo(&["run", "--quiet", "-p", "backstay-lab", "--", what]))
+    let mut command = shell::cargo(&["run", "--quiet", "-p", "backstay-lab", "--", what]);
+    command.arg("--binary").arg(binary);
+    Ok(command)
 }
