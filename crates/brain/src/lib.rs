@@ -16,6 +16,8 @@ extern crate std;
 pub mod cluster;
 pub mod coordinator;
 pub mod explain;
+#[cfg(test)]
+mod fixtures;
 pub mod invariants;
 pub mod member;
 pub mod placement;

@@ -30,11 +30,15 @@ pub enum Plant {
     AbsenceBeforeCommit,
     /// A transfer without renouncing.
     TransferWithoutRenounce,
+    /// A lapsed lease is enough to take over from an instance that can't be stopped.
+    StuckForgotten,
+    /// The guard looks at the lease's end, not at which lease it is.
+    LeaseOfAnother,
 }
 
 impl Plant {
     /// All planted faults.
-    pub const ALL: [Plant; 12] = [
+    pub const ALL: [Plant; 14] = [
         Plant::VoteBeforePromiseEnds,
         Plant::PromiseForgottenByRestart,
         Plant::LeaseFromReceipt,
@@ -47,6 +51,8 @@ impl Plant {
         Plant::AckBeforeFsync,
         Plant::AbsenceBeforeCommit,
         Plant::TransferWithoutRenounce,
+        Plant::StuckForgotten,
+        Plant::LeaseOfAnother,
     ];
 }
 

@@ -127,6 +127,8 @@ codes! {
         "A hung instance is noticed later than the target allows.";
     RtoLimit = "rto-limit", Warning, "The start or promotion limit is longer than what is left.";
     LeaseLapse = "lease-lapse", Warning, "Leases would lapse with nothing wrong, now and then.";
+    NotMeasured = "not-measured", Warning,
+        "A fast profile is named, and not everything it rests on was measured.";
     ProfileNotNamed = "profile-not-named", Warning, "No profile is named: `cloud` applies.";
     NoHealth = "no-health", Note, "A resource with a target has no health check.";
     NoDomains = "no-domains", Note, "Voters without failure domains can't be judged.";

@@ -15,6 +15,7 @@ use model::{Profile, Span};
 use serde::Serialize;
 
 use crate::measurement::Measurement;
+use crate::rto::words;
 
 const YEAR_S: f64 = 365.25 * 86_400.0;
 
@@ -65,6 +66,10 @@ fn too_few(chance: f64, others: usize, needed: usize) -> f64 {
 /// Lapses to be expected of a profile on measured machines.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Lapses {
+    /// Chance that a heartbeat is lost on all links at once.
+    pub slot_loss: f64,
+    /// Heartbeats in a window of `L − k`, its last round trip taken off.
+    pub lease_slots: u64,
     /// Chance that one node's lease lapses in a window of `L − k`.
     pub lease_chance: f64,
     /// How often a year that happens to one node.
@@ -83,12 +88,15 @@ impl Lapses {
     }
 }
 
-/// What to expect of a profile with the measured losses.
+/// What to expect of a profile with the measured losses; none where no link was measured.
 #[must_use]
-pub fn expect(profile: Profile, measured: &Measurement, voters: usize) -> Lapses {
+pub fn expect(profile: Profile, measured: &Measurement, voters: usize) -> Option<Lapses> {
     let timers = profile.timers();
-    let round_trip = measured.allowance().round_trip;
-    let loss = slot_loss(&measured.loss_by_link());
+    let losses = measured.loss_by_link();
+    if losses.is_empty() {
+        return None;
+    }
+    let (round_trip, loss) = (measured.allowance(profile).round_trip, slot_loss(&losses));
     let lease_slots = slots(timers.lease - timers.stopping, round_trip, timers.heartbeat);
     let lease_chance = window_chance(loss, lease_slots);
     let voter_chance = window_chance(loss, slots(timers.promise, round_trip, timers.heartbeat));
@@ -98,12 +106,60 @@ pub fn expect(profile: Profile, measured: &Measurement, voters: usize) -> Lapses
     // slot that was not lost.
     let slots_per_year = YEAR_S * 1e9 / timers.heartbeat.0 as f64;
     let rate = |chance: f64| slots_per_year * chance * (1.0 - loss).max(1e-3);
-    Lapses {
+    Some(Lapses {
+        slot_loss: loss,
+        lease_slots,
         lease_chance,
         leases_per_year: rate(lease_chance),
         authority_chance,
         authorities_per_year: rate(authority_chance),
-    }
+    })
+}
+
+/// The sum behind [`expect`] for an operator, a line each: what is lost, how many slots a lease
+/// has, and what follows.
+#[must_use]
+pub fn render(profile: Profile, measured: &Measurement, voters: usize) -> String {
+    let Some(lapses) = expect(profile, measured, voters) else {
+        return format!(
+            "how often a lease of profile \"{profile}\" would lapse with nothing wrong is not \
+             known: no link was measured\n"
+        );
+    };
+    let timers = profile.timers();
+    let round_trip = measured.allowance(profile).round_trip;
+    let percent = |share: &f64| format!("{:.2} %", share * 100.0);
+    let links: Vec<String> = measured.loss_by_link().iter().map(percent).collect();
+    let slots = format!(
+        "({} - {} - {}) / {} = {}",
+        words(timers.lease),
+        words(timers.stopping),
+        words(round_trip),
+        words(timers.heartbeat),
+        lapses.lease_slots
+    );
+    let row = |what: &str, value: String, formula: &str| {
+        format!("  {what:<27}{value}   {formula}").trim_end().to_string() + "\n"
+    };
+    let small = |chance: f64| if chance == 0.0 { "0".into() } else { format!("{chance:.1e}") };
+    let chance = |chance: f64, rate: f64| format!("{}, {}", small(chance), rate_words(rate));
+    format!("profile \"{profile}\" with nothing wrong but the measured loss\n")
+        + &row(
+            "heartbeat lost, all links",
+            format!("{} = {}", links.join(" x "), small(lapses.slot_loss)),
+            "p",
+        )
+        + &row("heartbeats in a lease", slots, "n = (L - k - round trip) / h")
+        + &row(
+            "a lease lapses",
+            chance(lapses.lease_chance, lapses.leases_per_year),
+            "pⁿ (1 + n (1 - p))",
+        )
+        + &row(
+            "the authority lapses",
+            chance(lapses.authority_chance, lapses.authorities_per_year),
+            "the same over P, for a quorum",
+        )
 }
 
 /// A rate as people say it.

@@ -3,7 +3,8 @@
 //! [`load`] reads a file with its snippets, [`parse`] one self-contained text; both report all
 //! errors at once, and give a specification only where there is none. [`render`] shows what they
 //! found. [`diff`] compares two specifications, [`risk`] looks at one with a [`Measurement`],
-//! [`timers`] and [`rto`] show the numbers. This crate decides nothing about running clusters.
+//! [`timers`] and [`rto`] show the numbers, [`name_profile`] writes
+//! what `init` picked. This crate decides nothing about running clusters.
 
 pub mod code;
 mod diagnostic;
@@ -12,6 +13,7 @@ pub mod keys;
 pub mod lapse;
 mod load;
 pub mod measurement;
+mod naming;
 mod print;
 mod read;
 pub mod reference;
@@ -29,6 +31,7 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, DiagnosticJson};
 pub use diff::{Diff, Placed, diff};
 pub use load::{Loaded, Parsed, SNIPPETS_MAX, TEXT_BYTES_MAX, load, parse};
 pub use measurement::{Measurement, pick_profile};
+pub use naming::{NamingError, name_profile};
 pub use print::to_toml;
 pub use render::{render, summary, to_json};
 pub use sink::Places;

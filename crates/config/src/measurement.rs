@@ -25,7 +25,14 @@ pub struct Measurement {
     pub version: u32,
     /// How long was measured, in seconds.
     pub seconds: u64,
+    /// The cluster it was measured for; empty where that is not known.
+    #[serde(default)]
+    pub cluster: String,
+    /// Nodes that did not answer: neither their machine nor the links to them are known.
+    #[serde(default)]
+    pub unknown: Vec<String>,
     /// The network, link by link; of several pairs of nodes the worst counts.
+    #[serde(default)]
     pub links: Vec<LinkMeasurement>,
     /// The machines.
     pub nodes: Vec<NodeMeasurement>,
@@ -123,8 +130,8 @@ impl Measurement {
         if found.links.iter().any(|link| link.loss_percent > 100.0) {
             return Err("a loss of more than 100 %".to_string());
         }
-        if found.links.is_empty() || found.nodes.is_empty() {
-            return Err("it has no links or no nodes".to_string());
+        if found.nodes.is_empty() {
+            return Err("it has no nodes".to_string());
         }
         Ok(found)
     }
@@ -148,33 +155,49 @@ impl Measurement {
     }
 
     /// The round trip that nearly all stay below, in milliseconds, on the quickest link: one that
-    /// arrives suffices.
+    /// arrives suffices. None where no link was measured.
     #[must_use]
-    pub fn late_ms(&self) -> f64 {
+    pub fn late_ms(&self) -> Option<f64> {
         self.quickest(|link| link.late_p999_ms)
     }
 
-    /// The longest silence on the link that was silent the least.
+    /// The longest silence on the link that was silent the least; none where none was measured.
     #[must_use]
-    pub fn silence_ms(&self) -> f64 {
+    pub fn silence_ms(&self) -> Option<f64> {
         self.quickest(|link| link.silence_max_ms)
     }
 
     /// Over all pairs of a link the worst, over the links the best.
-    fn quickest(&self, of: impl Fn(&LinkMeasurement) -> f64) -> f64 {
+    fn quickest(&self, of: impl Fn(&LinkMeasurement) -> f64) -> Option<f64> {
         let mut worst: std::collections::BTreeMap<usize, f64> = std::collections::BTreeMap::new();
         for link in &self.links {
             let entry = worst.entry(link.link).or_default();
             *entry = entry.max(of(link));
         }
-        worst.into_values().fold(f64::INFINITY, f64::min)
+        worst.into_values().reduce(f64::min)
     }
 
-    /// What a budget allows for with these machines.
+    /// What a budget under that profile allows for with these machines: where no link was
+    /// measured, the round trip is the profile's own allowance.
     #[must_use]
-    pub fn allowance(&self) -> Allowance {
+    pub fn allowance(&self, profile: Profile) -> Allowance {
         let fsync_ms = self.nodes.iter().map(|n| n.fsync_p99_ms).fold(0.0, f64::max);
-        Allowance { round_trip: span(self.late_ms()), fsync: span(fsync_ms) }
+        let round_trip = self.late_ms().map_or(Allowance::of(profile).round_trip, span);
+        Allowance { round_trip, fsync: span(fsync_ms) }
+    }
+
+    /// What is missing for a judgement of a profile made for a site of one's own.
+    #[must_use]
+    pub fn gap(&self) -> Option<Problem> {
+        if !self.unknown.is_empty() {
+            let names: Vec<String> = self.unknown.iter().map(|n| format!("\"{n}\"")).collect();
+            return Some(format!(
+                "{} did not answer, so nothing is known of machine and links there",
+                names.join(", ")
+            ));
+        }
+        let none = self.links.is_empty();
+        none.then(|| "no link was measured, so loss and round trip are not known".to_string())
     }
 }
 
@@ -189,30 +212,39 @@ pub type Problem = String;
 /// What of a measurement breaks a profile; empty where it fits.
 #[must_use]
 pub fn problems(profile: Profile, measured: &Measurement, voters: usize) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    measured.nodes.iter().for_each(|node| machine(profile, node, &mut problems));
+    network(profile, measured, voters, &mut problems);
+    problems
+}
+
+/// What of one machine breaks a profile.
+fn machine(profile: Profile, node: &NodeMeasurement, problems: &mut Vec<Problem>) {
     let timers = profile.timers();
-    let allowance = measured.allowance();
-    let mut problems = Vec::new();
-    for node in &measured.nodes {
-        let (name, stall) = (&node.name, span(node.stall_max_ms));
-        if stall >= timers.stopping {
-            problems.push(format!(
-                "\"{name}\" stood still for {stall}; the guard has k = {} to stop what a lease no \
-                 longer covers",
-                timers.stopping
-            ));
-        }
-        if span(node.fsync_max_ms) >= timers.barrier_limit {
-            problems.push(format!(
-                "an fsync of \"{name}\" took {}; after {} without a durable barrier, heartbeats \
-                 stop",
-                span(node.fsync_max_ms),
-                timers.barrier_limit
-            ));
-        }
-        if profile == Profile::Fast && !node.realtime {
-            problems.push(format!("\"{name}\" was not granted real-time priority"));
-        }
+    let (name, stall) = (&node.name, span(node.stall_max_ms));
+    if stall >= timers.stopping {
+        problems.push(format!(
+            "\"{name}\" stood still for {stall}; the guard has k = {} to stop what a lease no \
+             longer covers",
+            timers.stopping
+        ));
     }
+    if span(node.fsync_max_ms) >= timers.barrier_limit {
+        problems.push(format!(
+            "an fsync of \"{name}\" took {}; after {} without a durable barrier, heartbeats stop",
+            span(node.fsync_max_ms),
+            timers.barrier_limit
+        ));
+    }
+    if profile == Profile::Fast && !node.realtime {
+        problems.push(format!("\"{name}\" was not granted real-time priority"));
+    }
+}
+
+/// What of the network, and of disks and network together, breaks a profile.
+fn network(profile: Profile, measured: &Measurement, voters: usize, problems: &mut Vec<Problem>) {
+    let timers = profile.timers();
+    let allowance = measured.allowance(profile);
     let drift = timers.lease.stretched(timers.drift_ppm) - timers.lease;
     let needed = allowance.election(&timers) + allowance.round_trip + timers.stopping + drift;
     if needed > timers.grace {
@@ -225,34 +257,38 @@ pub fn problems(profile: Profile, measured: &Measurement, voters: usize) -> Vec<
             timers.grace
         ));
     }
-    let silence = span(measured.silence_ms());
-    if silence >= timers.promise {
+    if let Some(silence) = measured.silence_ms().map(span)
+        && silence >= timers.promise
+    {
         problems.push(format!(
             "even the best link was silent for {silence}; the promise P is {}",
             timers.promise
         ));
     }
-    let lapses = lapse::expect(profile, measured, voters);
-    if lapses.per_year() > LAPSES_PER_YEAR_MAX {
+    if let Some(lapses) = lapse::expect(profile, measured, voters)
+        && lapses.per_year() > LAPSES_PER_YEAR_MAX
+    {
         problems.push(lapses.to_string());
     }
-    problems
 }
 
-/// The fastest profile that the measurement bears, and why it is that one.
+/// The fastest profile that the measurement bears, and why it is that one. Where a node did not
+/// answer or no link was measured, it is none that is made for a site of one's own.
 #[must_use]
 pub fn pick_profile(measured: &Measurement, voters: usize) -> (Profile, String) {
-    let mut broken: Option<(Profile, Problem)> = None;
+    let mut against: Option<(Profile, Problem)> = None;
     for profile in Profile::ALL {
-        let Some(problem) = problems(profile, measured, voters).into_iter().next() else {
-            let reason = match broken {
+        let gap = measured.gap().filter(|_| profile < Profile::Cloud);
+        let first = gap.or_else(|| problems(profile, measured, voters).into_iter().next());
+        let Some(problem) = first else {
+            let reason = match against {
                 Some((faster, problem)) => format!("\"{faster}\" does not fit: {problem}"),
                 None => "nothing measured stands against the fastest one".to_string(),
             };
             return (profile, reason);
         };
-        broken = Some((profile, problem));
+        against = Some((profile, problem));
     }
-    let problem = broken.map(|(_, problem)| problem).unwrap_or_default();
+    let problem = against.map(|(_, problem)| problem).unwrap_or_default();
     (Profile::Wan, format!("no profile fits these machines, not even this one: {problem}"))
 }

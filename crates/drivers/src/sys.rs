@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use model::Moment;
 use rustix::mm::{MapFlags, MlockAllFlags, ProtFlags};
@@ -25,8 +25,9 @@ pub fn now() -> Moment {
 
 /// A small file mapped into memory that several processes share, as 64-bit atomics.
 ///
-/// The mapping stays valid whatever happens to the file's name; a file that is made shorter while
-/// mapped ends the process that reads it (`SIGBUS`), which the other two then notice.
+/// The mapping stays valid whatever happens to the file's name. Where somebody makes the file
+/// shorter, which whoever may write to it can, the words read as 0 from then on in a process that
+/// called [`survive_cut_files`]: no lease. Elsewhere that ends the process (`SIGBUS`).
 #[derive(Debug)]
 pub struct SharedWords {
     base: *mut AtomicU64,
@@ -53,7 +54,9 @@ impl SharedWords {
         // is page-aligned, therefore aligned for AtomicU64, and as long as asked.
         let base =
             unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, access, MapFlags::SHARED, file, 0)? };
-        Ok(SharedWords { base: base.cast(), len })
+        let words = SharedWords { base: base.cast(), len };
+        note_mapping(base as usize)?;
+        Ok(words)
     }
 
     /// One word.
@@ -71,9 +74,72 @@ impl SharedWords {
 impl Drop for SharedWords {
     fn drop(&mut self) {
         let bytes = self.len * size_of::<AtomicU64>();
+        forget_mapping(self.base as usize);
         // SAFETY: exactly what `map` mapped; no reference outlives `self`.
         let done = unsafe { rustix::mm::munmap(self.base.cast(), bytes) };
         debug_assert!(done.is_ok(), "munmap of our own mapping");
+    }
+}
+
+/// Most files mapped at one time that [`survive_cut_files`] looks after.
+const MAPPINGS_MAX: usize = 4_096;
+
+/// Where the mapped pages lie; 0 is a free place. Read by a signal handler, so nothing but atomics.
+static MAPPINGS: [AtomicUsize; MAPPINGS_MAX] = [const { AtomicUsize::new(0) }; MAPPINGS_MAX];
+
+/// Bytes of a page; every mapping here lies within one.
+const PAGE: usize = 4_096;
+
+fn note_mapping(base: usize) -> io::Result<()> {
+    let take = |place: &&AtomicUsize| {
+        place.compare_exchange(0, base, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    };
+    let place = MAPPINGS.iter().find(take);
+    place.map(drop).ok_or_else(|| io::Error::other("too many files are mapped"))
+}
+
+fn forget_mapping(base: usize) {
+    for place in &MAPPINGS {
+        if place.compare_exchange(base, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            return;
+        }
+    }
+}
+
+/// From here on, a mapped file that somebody makes shorter reads as zeros instead of ending this
+/// process: launcher and guard take that for no lease and stop what is active.
+///
+/// # Errors
+/// What the kernel says.
+pub fn survive_cut_files() -> io::Result<()> {
+    // SAFETY: an all-zero sigaction is valid; the handler does only what is permitted in one.
+    let rc = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_cut_file as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut())
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts a page of zeros where the file's page is gone. Any other cause ends the process as it
+/// would have.
+extern "C" fn on_cut_file(_signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel hands a valid `info` to a SA_SIGINFO handler; mmap and sigaction are plain
+    // system calls; the page belongs to one of our own mappings, all accesses to which are atomic.
+    unsafe {
+        let page = (*info).si_addr() as usize & !(PAGE - 1);
+        let ours = page != 0 && MAPPINGS.iter().any(|m| m.load(Ordering::Acquire) == page);
+        let (access, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+        );
+        let mapped =
+            ours && libc::mmap(page as *mut _, PAGE, access, flags, -1, 0) != libc::MAP_FAILED;
+        if !mapped {
+            // The access is repeated on return, and then has its usual effect.
+            libc::signal(libc::SIGBUS, libc::SIG_DFL);
+        }
     }
 }
 

@@ -123,6 +123,14 @@ pub enum Command {
         /// Where the time went.
         timing: Timing,
     },
+    /// The holder's instance can't be stopped, nor its node rebooted. Precondition: it holds this
+    /// epoch.
+    Stuck {
+        /// What.
+        resource: ResourceName,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
     /// An instance failed. Precondition: this failure is not recorded yet.
     Failed {
         /// What.

@@ -28,6 +28,13 @@ pub enum Operation {
         /// What.
         resource: ResourceName,
     },
+    /// A person has seen that the machine of a stuck instance is off.
+    ConfirmStopped {
+        /// What.
+        resource: ResourceName,
+        /// Where it ran.
+        node: NodeName,
+    },
     /// Move everything away from a node and place nothing there until the end.
     Drain {
         /// Which.

@@ -101,6 +101,8 @@ pub enum EvidenceGround {
     NeverStarted,
     /// The node's lease lapsed and its guard stopped what it covered.
     Lapsed,
+    /// A person confirmed that the machine is off.
+    Confirmed,
     /// What held the address is gone, and so is the address: the kernel lists it no more.
     AddressGone,
 }

@@ -124,6 +124,7 @@ impl World {
             settled: false,
             peers: Vec::new(),
             lapses: 0,
+            lease_base: node.page.map_or(0, |page| page.token),
             votes_filtered: 0,
         };
         node.agent = Some(Box::new(agent));
@@ -371,15 +372,15 @@ impl World {
     pub(crate) fn write_page(&mut self, n: usize) {
         let local = self.local(n);
         let node = &mut self.nodes[n];
-        let Some(agent) = node.agent.as_ref() else { return };
+        let Some(agent) = node.agent.as_mut() else { return };
+        let token = agent.lease_base + agent.pulse.check_lease(local);
         let Some(end) = agent.pulse.lease_end() else { return };
         let fresh = match node.page {
             Some(page) if page.end == end => return,
-            Some(page) => page.end <= local,
+            Some(page) => page.token != token,
             None => true,
         };
-        node.tokens += u64::from(fresh);
-        node.page = Some(Page { end, token: node.tokens });
+        node.page = Some(Page { end, token });
         self.after_renewal(n, end, fresh);
     }
 }

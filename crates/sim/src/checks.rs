@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brain::invariants::absence::{Extension, is_committed};
 use brain::invariants::authority::{Office, at_most_one};
-use brain::invariants::evidence::{Held, proves};
-use brain::invariants::lease::{Renewal, is_counted};
+use brain::invariants::evidence::{Held, is_gone, proves};
+use brain::invariants::lease::{Left, Renewal, is_counted, is_of_this_lease};
 use brain::invariants::promise::{Vote, keeps};
 use brain::invariants::succession::{Election, is_final, waits};
 use brain::invariants::takeover::{Takeover, comes_after_the_lease};
@@ -34,6 +34,8 @@ pub(crate) struct Judge {
     /// Until when a committed absence lets a replica's lease run, in true time.
     absences: BTreeMap<ReplicaId, u64>,
     pub(crate) handed: BTreeSet<(usize, usize, Epoch)>,
+    /// Instances that were recorded as not to be stopped.
+    stuck: BTreeSet<(ResourceName, Epoch)>,
     index: u64,
     /// The newest coordinator was elected while promises to its predecessor were running, so it
     /// can only have been by a renounce entry.
@@ -53,6 +55,7 @@ impl Judge {
             renounced: Vec::new(),
             absences: BTreeMap::new(),
             handed: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             index: state.index,
             by_proof: false,
             unplanned: BTreeMap::new(),
@@ -287,6 +290,22 @@ impl World {
         }
     }
 
+    /// The guard has looked.
+    pub(crate) fn after_guard(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let Some(replica) = node.replica else { return };
+        let shown = node.page.map(|page| page.token);
+        let left: Vec<u64> = node
+            .instances
+            .values()
+            .filter(|inst| inst.epoch.is_some() && !inst.ending)
+            .map(|inst| inst.token)
+            .collect();
+        for under in left {
+            self.require(is_of_this_lease(&Left { replica, under, shown }));
+        }
+    }
+
     pub(crate) fn after_activation(&mut self, n: usize, r: usize) {
         if self.is_bounded() {
             self.check_disjoint(n, r);
@@ -367,6 +386,10 @@ impl World {
                 self.check_renounced(n, *term);
                 self.on_renounced(n);
             }
+            EventKind::Stuck { resource, epoch, .. } => {
+                self.coverage.hit("stuck-recorded");
+                self.judge.stuck.insert((resource.clone(), *epoch));
+            }
             EventKind::Applied { .. } => self.coverage.hit("spec-change"),
             EventKind::Quarantined { .. } => self.coverage.hit("quarantine"),
             EventKind::SwitchoverBegan { .. } => self.coverage.hit("switchover"),
@@ -428,6 +451,11 @@ impl World {
         });
         self.coverage.hit(if lapsed { "takeover" } else { "takeover-by-evidence" });
         let at = self.nodes.iter().position(|other| other.name == node);
+        if let Some(at) = at.filter(|_| self.judge.stuck.contains(&(resource.clone(), epoch))) {
+            let inst = resource_number(resource).and_then(|r| self.nodes[at].instances.get(&r));
+            let acts = inst.is_some_and(|inst| inst.epoch == Some(epoch));
+            self.require(is_gone(resource, epoch, acts));
+        }
         let Some(at) = at.filter(|at| self.nodes[*at].replica == Some(replica)) else { return };
         if !self.is_bounded() {
             return;

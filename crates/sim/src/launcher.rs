@@ -1,7 +1,8 @@
 //! Launcher, guard and instances of a machine, faked: what they do to each other and when.
 
 use brain::invariants::lease::{Activation, covers};
-use brain::member::{Action, InstanceEvent, StartRole};
+use brain::member::{Action, InstanceEvent, Running, StartRole, Undone};
+use brain::plant::Plant;
 use model::report::{Failure, InstancePhase};
 use model::{Epoch, Moment};
 
@@ -17,6 +18,12 @@ const ORDER_EVERY: u64 = 40 * MILLI;
 impl World {
     pub(crate) fn start_launcher(&mut self, n: usize) {
         let node = &mut self.nodes[n];
+        if !node.instances.is_empty() {
+            // It does not serve beside what it can't kill.
+            let machine = node.machine;
+            let again = Ev::Start { node: n, part: Part::Launcher, machine };
+            return self.after(500 * MILLI, again);
+        }
         node.launchers += 1;
         node.launcher = Some(node.launchers);
         self.note(|| format!("{} launcher starts", node_name(n)));
@@ -39,7 +46,8 @@ impl World {
         let node = &self.nodes[n];
         let running = node.instances.iter().map(|(r, inst)| {
             let phase = if inst.ending { InstancePhase::Stopping } else { inst.phase };
-            (resource_name(*r), phase, inst.epoch)
+            let (resource, number, epoch) = (resource_name(*r), inst.number, inst.epoch);
+            Running { resource, number, phase, epoch }
         });
         let event = InstanceEvent::LauncherUp { guard: node.guard, running: running.collect() };
         self.tell(n, event);
@@ -58,10 +66,15 @@ impl World {
         if self.nodes[n].launcher != Some(launcher) {
             return;
         }
+        let awake = self.nodes[n].launcher_awake;
+        if self.now < awake {
+            let action = Box::new(action);
+            return self.at(awake, Ev::Act { node: n, launcher, action });
+        }
         match action {
-            Action::Start { resource, role } => {
+            Action::Start { resource, number, role } => {
                 if let Some(r) = resource_number(&resource) {
-                    self.start_instance(n, r, role);
+                    self.start_instance(n, r, number, role);
                 }
             }
             Action::Promote { resource, epoch } => {
@@ -80,13 +93,25 @@ impl World {
                     self.after(delay, Ev::Step { node: n, id, step: Step::Demoted });
                 }
             }
-            Action::Stop { resource } => self.stop(n, resource_number(&resource), 60 * MILLI),
-            Action::Kill { resource } => self.stop(n, resource_number(&resource), 2 * MILLI),
+            Action::Stop { resource, number, epoch, at_once } => {
+                let longest = if at_once { 2 * MILLI } else { 60 * MILLI };
+                if let Some(r) = resource_number(&resource) {
+                    self.stop(n, r, (number, epoch), longest);
+                }
+            }
         }
     }
 
-    fn stop(&mut self, n: usize, r: Option<usize>, longest: u64) {
-        let Some(inst) = r.and_then(|r| self.nodes[n].instances.get_mut(&r)) else { return };
+    fn stop(&mut self, n: usize, r: usize, (number, epoch): (u64, Option<Epoch>), longest: u64) {
+        let node = &mut self.nodes[n];
+        let Some(inst) = node.instances.get_mut(&r).filter(|inst| inst.number == number) else {
+            // It isn't there: said, as evidence for its epoch, which is refused from now on.
+            node.seen[r] = node.seen[r].max(epoch.unwrap_or_default());
+            let failure = Failure::Exited { status: None, signal: None };
+            let (resource, age, asked) = (resource_name(r), model::Span::ZERO, true);
+            self.coverage.hit("stop-of-another");
+            return self.tell(n, InstanceEvent::Gone { resource, number, failure, asked, age });
+        };
         inst.ending = true;
         let (id, stuck) = (inst.id, inst.stuck);
         let (delay, step) = if stuck {
@@ -109,27 +134,35 @@ impl World {
     }
 
     /// Nothing is done: an old epoch is refused for good, anything else may be asked again.
-    fn decline(&mut self, n: usize, r: usize, epoch: Epoch) {
+    fn decline(&mut self, n: usize, r: usize, epoch: Epoch, what: Undone) {
         let resource = resource_name(r);
         self.tell(
             n,
             if epoch <= self.nodes[n].seen[r] {
-                InstanceEvent::EpochRefused(resource, epoch)
+                InstanceEvent::EpochRefused(resource, epoch, what)
             } else {
-                InstanceEvent::NotNow(resource)
+                InstanceEvent::NotNow(resource, what)
             },
         );
     }
 
-    fn start_instance(&mut self, n: usize, r: usize, role: StartRole) {
-        let failed = self.misbehaves(3);
-        if failed || self.nodes[n].instances.contains_key(&r) {
-            let runs = self.nodes[n].instances.contains_key(&r);
-            return self.refuse(n, r, Failure::StartFailed("no such file".into()), runs);
+    fn start_instance(&mut self, n: usize, r: usize, number: u64, role: StartRole) {
+        if let Some(inst) = self.nodes[n].instances.get(&r) {
+            let ending = inst.ending;
+            self.tell(n, InstanceEvent::NotNow(resource_name(r), Undone::Start));
+            if !ending {
+                // The agent knows something else than is: it asks for the list.
+                self.coverage.hit("resync");
+                self.tell_launcher_up(n);
+            }
+            return;
+        }
+        if self.misbehaves(3) {
+            return self.refuse(n, r, Failure::StartFailed("no such file".into()), false);
         }
         let epoch = match role {
             StartRole::Active(epoch) if !self.may_activate(n, r, epoch) => {
-                return self.decline(n, r, epoch);
+                return self.decline(n, r, epoch, Undone::Start);
             }
             StartRole::Active(epoch) => Some(epoch),
             StartRole::Standby => None,
@@ -138,11 +171,13 @@ impl World {
         let id = self.ids;
         let inst = Inst {
             id,
+            number,
             phase: InstancePhase::Starting,
             epoch: None,
             activation: 0,
             token: 0,
             stuck: false,
+            given_up: false,
             ending: false,
         };
         self.nodes[n].instances.insert(r, inst);
@@ -159,7 +194,7 @@ impl World {
             inst.phase == InstancePhase::Standby && inst.epoch.is_none() && !inst.ending
         });
         if !may || !standby {
-            return self.decline(n, r, epoch);
+            return self.decline(n, r, epoch, Undone::Promote);
         }
         if self.misbehaves(4) {
             return self.refuse(n, r, Failure::PromoteFailed("said no".into()), true);
@@ -234,28 +269,38 @@ impl World {
                 self.tell(n, InstanceEvent::Standby(resource));
             }
             Step::StopLate => {
+                let active = inst.epoch.is_some();
+                self.tell(n, InstanceEvent::StopFailed(resource.clone()));
+                if active && self.plan.may_reboot {
+                    self.coverage.hit("forced-reboot");
+                    return self.crash_machine(n, false);
+                }
                 self.tell(n, InstanceEvent::Stuck(resource));
             }
             Step::Stopped => self.gone(n, r, true),
             Step::Burnt => {
-                let epoch = inst.epoch;
-                self.nodes[n].instances.remove(&r);
+                // The guard's word comes first, the launcher's follows.
+                let Some(epoch) = inst.epoch.take() else { return };
+                inst.ending = true;
+                inst.phase = InstancePhase::Stopping;
                 self.coverage.hit("guard-stopped-an-instance");
-                if let Some(epoch) = epoch {
-                    self.tell(n, InstanceEvent::Burnt(resource, epoch));
-                }
+                self.tell(n, InstanceEvent::Burnt { resource, epoch, gone: true });
+                let delay = self.rng.range(MILLI / 10, 2 * MILLI);
+                self.after(delay, Ev::Step { node: n, id, step: Step::Stopped });
             }
         }
     }
 
     pub(crate) fn gone(&mut self, n: usize, r: usize, asked: bool) {
-        if self.nodes[n].instances.remove(&r).is_none() {
+        let Some(inst) = self.nodes[n].instances.remove(&r) else { return };
+        if self.nodes[n].launcher.is_none() {
             return;
         }
+        let number = inst.number;
         let signal = if asked { 15 } else { 11 };
         let failure = Failure::Exited { status: None, signal: Some(signal) };
         let (resource, age) = (resource_name(r), model::Span::from_us(100));
-        self.tell(n, InstanceEvent::Gone { resource, failure, asked, age });
+        self.tell(n, InstanceEvent::Gone { resource, number, failure, asked, age });
     }
 
     /// The guard looks: what its lease no longer covers is stopped now.
@@ -267,8 +312,9 @@ impl World {
         let stopping = self.stopping(n);
         let page = self.nodes[n].page;
         let start = page.map_or(Moment::ZERO, |page| page.end.before(stopping));
+        let careless = self.plan.plants.has(Plant::LeaseOfAnother);
         let uncovered = |inst: &Inst| {
-            let same = page.is_some_and(|page| page.token == inst.token);
+            let same = page.is_some_and(|page| page.token == inst.token) || careless;
             inst.epoch.is_some() && (local >= start || !same)
         };
         let late: Vec<(u64, bool)> = self.nodes[n]
@@ -283,12 +329,18 @@ impl World {
                 self.coverage.hit("forced-reboot");
                 return self.crash_machine(n, false);
             }
-            if let Some((_, inst)) = self.find(n, id).filter(|_| !stuck) {
-                inst.ending = true;
+            let Some((_, inst)) = self.find(n, id) else { continue };
+            inst.ending = true;
+            if stuck {
+                if !std::mem::replace(&mut inst.given_up, true) {
+                    self.after(500 * MILLI, Ev::Step { node: n, id, step: Step::StopLate });
+                }
+            } else {
                 let delay = self.rng.range(stopping.0 / 8, stopping.0 / 2);
                 self.after(delay, Ev::Step { node: n, id, step: Step::Burnt });
             }
         }
+        self.after_guard(n);
         let soon = self.now + self.plan.profile.timers().heartbeat.0;
         let next = if local < start { self.nodes[n].clock.truth(start) } else { soon };
         self.at(next, Ev::Guard { node: n, guard });
@@ -321,8 +373,8 @@ impl World {
             return;
         }
         self.note(|| format!("{} launcher dies", node_name(n)));
-        // The guard kills what it ran; a stuck one is left to the lease.
-        self.nodes[n].instances.clear();
+        // The guard kills what it ran; a stuck one stays.
+        self.nodes[n].instances.retain(|_, inst| inst.stuck);
         self.tell(n, InstanceEvent::LauncherDown);
         let machine = self.nodes[n].machine;
         let delay = self.rng.skewed(20 * MILLI, 2_000 * MILLI);

@@ -223,6 +223,10 @@ impl World {
                 if let Some(inst) = self.nodes[n].instances.get_mut(&r) {
                     inst.stuck = true;
                 }
+                // Sooner or later it is to be stopped; now and then that is now.
+                if self.rng.permille(500) {
+                    self.fail_health(n, r);
+                }
             }
         }
         true
@@ -325,9 +329,14 @@ impl World {
         }
         node.frozen = false;
         self.note(|| format!("{} wakes", node_name(n)));
+        if self.rng.permille(200) {
+            self.nodes[n].launcher_awake = self.now + self.rng.below(100 * MILLI);
+        }
         for ev in std::mem::take(&mut self.nodes[n].parked) {
             let late = matches!(ev, Ev::Guard { .. } | Ev::Order { .. } | Ev::Wake { .. });
-            let delay = if late { self.rng.below(3 * MILLI) } else { 0 };
+            // Whoever wakes last may find that the others have been at work for a while.
+            let longest = if self.rng.permille(200) { 100 * MILLI } else { 3 * MILLI };
+            let delay = if late { self.rng.below(longest) } else { 0 };
             self.after(delay, ev);
         }
     }

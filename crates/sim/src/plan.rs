@@ -147,7 +147,7 @@ impl Plan {
             loss: if calm { 300 } else { [0, 0, 0, 10, 50, 150][rng.below(6) as usize] },
             duplicated: [0, 10, 200][rng.below(3) as usize],
             starved: calm && rng.permille(500),
-            may_reboot: rng.permille(900),
+            may_reboot: rng.permille(600),
             kinds,
             safety: 60 * SECOND,
         }

@@ -42,6 +42,8 @@ pub(crate) struct Agent {
     pub(crate) settled: bool,
     pub(crate) peers: Vec<(usize, ReplicaId)>,
     pub(crate) lapses: u64,
+    /// The number of the page's lease when this agent started; each lapse adds one.
+    pub(crate) lease_base: u64,
     pub(crate) votes_filtered: u64,
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct Agent {
 #[derive(Debug, Clone)]
 pub(crate) struct Inst {
     pub(crate) id: u64,
+    /// The agent's number for it.
+    pub(crate) number: u64,
     pub(crate) phase: InstancePhase,
     pub(crate) epoch: Option<Epoch>,
     /// Numbers the times an instance was handed an epoch.
@@ -56,6 +60,8 @@ pub(crate) struct Inst {
     /// The lease under which it was handed its epoch.
     pub(crate) token: u64,
     pub(crate) stuck: bool,
+    /// The guard has given up on it and will say so.
+    pub(crate) given_up: bool,
     pub(crate) ending: bool,
 }
 
@@ -88,7 +94,6 @@ pub(crate) struct Node {
     pub(crate) boot: u64,
     pub(crate) promise: Span,
     pub(crate) page: Option<Page>,
-    pub(crate) tokens: u64,
     pub(crate) agent: Option<Box<Agent>>,
     /// Counts the agent's starts and deaths.
     pub(crate) run: u32,
@@ -99,6 +104,8 @@ pub(crate) struct Node {
     pub(crate) instances: BTreeMap<usize, Inst>,
     pub(crate) seen: [Epoch; RESOURCES.len()],
     pub(crate) frozen: bool,
+    /// After a freeze the launcher runs again from here on.
+    pub(crate) launcher_awake: u64,
     pub(crate) agent_frozen: bool,
     pub(crate) pauses: u32,
     pub(crate) agent_pauses: u32,
@@ -218,7 +225,6 @@ impl World {
             boot: 0,
             promise: Span::ZERO,
             page: None,
-            tokens: 0,
             agent: None,
             run: 0,
             launcher: None,
@@ -228,6 +234,7 @@ impl World {
             instances: BTreeMap::new(),
             seen: [Epoch::default(); RESOURCES.len()],
             frozen: false,
+            launcher_awake: 0,
             agent_frozen: false,
             pauses: 0,
             agent_pauses: 0,

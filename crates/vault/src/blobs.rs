@@ -7,12 +7,14 @@ use crate::keys::KeyRing;
 use crate::pack::{Location, open_chunk, pack_cipher};
 use crate::seal::ObjectCipher;
 use crate::store::{Area, ObjectId, ObjectName, Store};
-use crate::tree::NodeSource;
-use std::collections::HashMap;
+use crate::tree::{Extent, NodeSource};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Pack ciphers kept.
 const CIPHERS_MAX: usize = 4096;
+/// Chunks kept while parts of them are read in turn.
+const RECENT_CHUNKS_MAX: usize = 8;
 /// Neighbouring chunks that are fetched with one read.
 pub const RUN_BYTES_MAX: usize = 2 << 20;
 
@@ -23,6 +25,8 @@ pub struct ReadBuffers {
     pub compressor: Compressor,
     sealed: Vec<u8>,
     plain: Vec<u8>,
+    /// Chunks of which parts were read last.
+    recent: VecDeque<(ChunkId, Vec<u8>)>,
 }
 
 /// The chunks of a repository.
@@ -116,6 +120,40 @@ impl Blobs {
         Ok(each(&buffers.plain))
     }
 
+    /// Reads a stretch of a chunk, or all of it, and gives it to `each`. The last few chunks are
+    /// kept, for extents that take turns among them.
+    ///
+    /// # Errors
+    /// As [`Blobs::read`], and where the chunk is too short for the extent.
+    pub fn read_part<T>(
+        &self,
+        extent: &Extent,
+        buffers: &mut ReadBuffers,
+        each: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let (id, from) = match extent {
+            Extent::Data { id, .. } => (id, 0),
+            Extent::Part { id, from, .. } => (id, *from as usize),
+            Extent::Hole { bytes } => return Ok(each(&vec![0; *bytes as usize])),
+        };
+        if !buffers.recent.iter().any(|(known, _)| known == id) {
+            let plain = self.read(id, buffers, <[u8]>::to_vec)?;
+            if buffers.recent.len() >= RECENT_CHUNKS_MAX {
+                buffers.recent.pop_front();
+            }
+            buffers.recent.push_back((*id, plain));
+        }
+        let chunk = buffers.recent.iter().find(|(known, _)| known == id);
+        let plain = chunk.map_or(&[][..], |(_, plain)| plain);
+        match plain.get(from..from + extent.bytes() as usize) {
+            Some(part) => Ok(each(part)),
+            None => Err(VaultError::Damaged {
+                object: format!("chunk {id}"),
+                what: "it is shorter than what is said to be in it".to_owned(),
+            }),
+        }
+    }
+
     fn try_read(&self, index: &IndexSet, id: &ChunkId, buffers: &mut ReadBuffers) -> Result<()> {
         let locations = index.locate(&*self.store, &self.ring, id)?;
         let mut result = Err(VaultError::Damaged {
@@ -138,7 +176,7 @@ impl Blobs {
         let name = ObjectName::of_id(Area::Packs, &at.pack);
         buffers.sealed.resize(at.blob.stored_bytes as usize, 0);
         self.store.get_range(&name, u64::from(at.blob.offset), &mut buffers.sealed)?;
-        let ReadBuffers { compressor, sealed, plain } = buffers;
+        let ReadBuffers { compressor, sealed, plain, .. } = buffers;
         open_chunk(&cipher, &self.ring, at, sealed, compressor, plain)
     }
 

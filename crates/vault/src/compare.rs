@@ -172,6 +172,10 @@ impl ScanSink for HashSink {
                     Ok(())
                 }
             },
+            ScanEvent::Live(_) => {
+                let what = "a running database cannot be compared; compare a restored one";
+                Err(VaultError::Refused(what.to_owned()))
+            }
             ScanEvent::Stream { .. } => {
                 Err(VaultError::Refused("a command's output cannot be compared".to_owned()))
             }
@@ -226,12 +230,20 @@ fn describe(blobs: &Blobs, entry: &Entry, root: &Path, path: &[u8]) -> Result<St
     let mut stretches: Vec<String> = Vec::new();
     let mut found = Vec::new();
     let mut buffers = ReadBuffers::default();
-    each_extents(blobs, &entry.kind, &mut buffers, |_, mut offset, extents| {
+    each_extents(blobs, &entry.kind, &mut buffers, |buffers, mut offset, extents| {
         for extent in extents {
             if let Extent::Data { id, bytes } = extent {
                 found.resize(*bytes as usize, 0);
                 let same = file.read_exact_at(&mut found, offset).is_ok()
                     && ChunkId::of(blobs.chunk_id_key(), BlobKind::Data, &found) == *id;
+                if !same && stretches.len() < STRETCHES_MAX {
+                    stretches.push(format!("{offset}..{}", offset + u64::from(*bytes)));
+                }
+            }
+            if let Extent::Part { bytes, .. } = extent {
+                found.resize(*bytes as usize, 0);
+                let read = file.read_exact_at(&mut found, offset).is_ok();
+                let same = blobs.read_part(extent, buffers, |p| read && p == found)?;
                 if !same && stretches.len() < STRETCHES_MAX {
                     stretches.push(format!("{offset}..{}", offset + u64::from(*bytes)));
                 }

@@ -141,6 +141,14 @@ pub enum VaultError {
         #[source]
         source: io::Error,
     },
+    /// A PostgreSQL server failed or refused.
+    #[error("the PostgreSQL server at {server} failed: {what}")]
+    Postgres {
+        /// How it is reached.
+        server: String,
+        /// Its answer.
+        what: String,
+    },
     /// A hook or a source command failed.
     #[error("{what} `{command}` failed: {result}. The backup was not recorded")]
     Command {

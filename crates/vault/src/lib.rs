@@ -16,8 +16,10 @@ mod hex;
 pub mod index;
 pub mod keys;
 pub mod pack;
+pub mod postgres;
 pub mod proof;
 mod random;
+pub mod rehearsal;
 pub mod repository;
 pub mod restore;
 pub mod retention;
@@ -26,5 +28,6 @@ pub mod source;
 pub mod store;
 pub mod tree;
 pub mod verify;
+pub mod wal;
 
 pub use error::{Result, VaultError};

@@ -97,6 +97,56 @@ fn a_bit_flipped_at_every_byte_is_found() {
     assert!(tried > 4000, "{tried} bytes");
 }
 
+/// Flips a bit of a pack and returns what verification says.
+fn flipped(small: &Small, name: &ObjectName, byte: usize) -> vault::verify::VerifyReport {
+    let store = small.copy();
+    let mut altered = small.store.get(name).unwrap();
+    altered[byte] ^= 0x10;
+    store.overwrite(name, altered);
+    let repository = small.open(store).unwrap();
+    verify(&repository, Depth::Bytes).unwrap()
+}
+
+#[test]
+fn damage_in_what_no_backup_refers_to_is_named_and_harms_no_backup() {
+    // A file that changes while it is read is read again: what was stored of the first reading
+    // belongs to no backup, like everything of a run whose last step failed.
+    let small = small(2);
+    let before: BTreeSet<ObjectName> = small.store.snapshot().into_keys().collect();
+    fs::write(small.data().join("file0"), noise(7, 100_000)).unwrap();
+    let mut repository = small.open(small.store.clone()).unwrap();
+    let source = vault::source::directory::DirectorySource::new(&small.data(), &[], false);
+    let source = source.unwrap();
+    let failing =
+        vault::backup::BackupRequest { after: Some("false".to_owned()), ..request(&source) };
+    let failed = vault::backup::run(&mut repository, &failing);
+    assert!(matches!(failed, Err(VaultError::Command { .. })), "{failed:?}");
+    let objects = small.store.snapshot();
+    let orphan = objects.keys().find(|n| n.area() == Area::Packs && !before.contains(n));
+    let orphan = orphan.expect("the failed run stored something");
+    let report = flipped(&small, orphan, objects[orphan].len() / 2);
+    let named = report.findings.iter().any(|f| f.to_string().contains(orphan.leaf()));
+    assert!(named && report.damaged_backups.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_damaged_header_of_a_pack_damages_every_backup_that_needs_it() {
+    let small = small(2);
+    let objects = small.store.snapshot();
+    let packs = objects.keys().filter(|n| n.area() == Area::Packs);
+    let mut damaged: BTreeSet<u64> = BTreeSet::new();
+    for pack in packs {
+        // Byte 20 is salt of the header: no chunk opens any more. The last byte is the table's
+        // length: every chunk still opens by the index.
+        let report = flipped(&small, pack, 20);
+        assert!(!report.damaged_backups.is_empty(), "{pack}: {report:?}");
+        damaged.extend(&report.damaged_backups);
+        let report = flipped(&small, pack, objects[pack].len() - 1);
+        assert!(!report.is_intact() && report.damaged_backups.is_empty(), "{pack}: {report:?}");
+    }
+    assert_eq!(damaged, small.seqs.iter().copied().collect());
+}
+
 #[test]
 fn every_object_removed_in_turn_is_named_and_the_rest_restored() {
     let small = small(3);

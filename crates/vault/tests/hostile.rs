@@ -53,6 +53,7 @@ fn restore_lies(entries: Vec<Entry>) -> Vec<String> {
         workers: 1,
         before: None,
         after: None,
+        block_memory: None,
         counters: Arc::new(Counters::default()),
     };
     let seq = vault::backup::run(&mut repository, &request).unwrap().seq;
@@ -110,6 +111,7 @@ fn one_name_twice_is_refused_when_it_is_written() {
         workers: 1,
         before: None,
         after: None,
+        block_memory: None,
         counters: Arc::new(Counters::default()),
     };
     assert!(vault::backup::run(&mut repository, &request).is_err());

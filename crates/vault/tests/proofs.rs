@@ -153,6 +153,7 @@ fn a_copy_in_another_repository_has_the_same_root_and_a_damaged_one_is_not_recor
             workers: 2,
             before: None,
             after: None,
+            block_memory: None,
             counters: Arc::default(),
         };
         vault::backup::run(to, &request)

@@ -253,6 +253,7 @@ fn request_for(source: &dyn vault::source::Source) -> vault::backup::BackupReque
         workers: 2,
         before: None,
         after: None,
+        block_memory: None,
         counters: Arc::default(),
     }
 }

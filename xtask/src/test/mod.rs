@@ -79,24 +79,36 @@ fn perform(step: &Step, strict: bool) -> Ran {
         let failed = u64::from(strict);
         (Counts { failed, skipped: 1 - failed, passed: 0 }, note)
     };
-    Ran { name: step.name, counts, seconds: start.elapsed().as_secs_f64(), note }
+    let ran = Ran { name: step.name, counts, seconds: start.elapsed().as_secs_f64(), note };
+    println!("--- {}: {} in {:.1} s", ran.name, ran.result(), ran.seconds);
+    ran
 }
 
-fn table(ran: &[Ran]) -> String {
-    let line = |ran: &Ran| {
-        let Counts { passed, failed, skipped } = ran.counts;
-        let result = match (failed, skipped > 0 && passed == 0) {
+impl Ran {
+    fn result(&self) -> &'static str {
+        let Counts { passed, failed, skipped } = self.counts;
+        match (failed, skipped > 0 && passed == 0) {
             (0, true) => "skipped",
             (0, false) => "passed",
             _ => "FAILED",
-        };
+        }
+    }
+}
+
+/// What became of each step and how long it took; at last, all of them together.
+fn table(ran: &[Ran]) -> String {
+    let line = |ran: &Ran| {
+        let Counts { passed, failed, .. } = ran.counts;
+        let (result, seconds) = (ran.result(), ran.seconds);
         let text = format!(
-            "{:<10} {result:<8} {passed:>6} passed {failed:>4} failed {:>8.1} s  {}",
-            ran.name, ran.seconds, ran.note
+            "{:<10} {result:<8} {passed:>6} passed {failed:>4} failed {seconds:>8.1} s  {}",
+            ran.name, ran.note
         );
         text.trim_end().to_string()
     };
-    ran.iter().map(line).collect::<Vec<_>>().join("\n")
+    let seconds: f64 = ran.iter().map(|ran| ran.seconds).sum();
+    let all = format!("{:<46}{seconds:>8.1} s", "all steps");
+    ran.iter().map(line).chain([all]).collect::<Vec<_>>().join("\n")
 }
 
 fn list() -> String {
@@ -137,5 +149,16 @@ mod tests {
         let ran = perform(&step(Needs::NOTHING, || Err("broken\nmore".to_string())), false);
         assert_eq!((ran.counts.failed, ran.note.as_str()), (1, "broken"));
         assert!(table(&[ran]).contains("FAILED"));
+    }
+
+    #[test]
+    fn the_table_says_how_long_each_step_took_and_all_of_them() {
+        let ran = |name, seconds| Ran { name, counts: Counts::ONE, seconds, note: String::new() };
+        let table = table(&[ran("one", 2.25), ran("two", 10.0)]);
+        let lines: Vec<&str> = table.lines().collect();
+        let ends: Vec<bool> =
+            lines.iter().zip(["2.2 s", "10.0 s", "12.2 s"]).map(|(l, e)| l.ends_with(e)).collect();
+        assert_eq!(ends, [true; 3], "{table}");
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{table}");
     }
 }

@@ -4,8 +4,12 @@
 //! or from the specification.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use journal::Durations;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -29,6 +33,34 @@ pub type PerRole = [(&'static str, &'static str); 1];
 /// Buckets of durations, in seconds: 100 µs to 3.3 s.
 fn durations() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.0001, 2.0, 16))
+}
+
+/// A histogram that somebody else records: what was recorded last is shown. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded(Arc<Mutex<Durations>>);
+
+impl Recorded {
+    /// Takes over what was recorded.
+    pub fn set(&self, durations: Durations) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = durations;
+    }
+}
+
+impl EncodeMetric for Recorded {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut buckets: Vec<(f64, u64)> =
+            durations.buckets().map(|(us, count)| (us as f64 / 1e6, count)).collect();
+        if let Some((bound, _)) = buckets.last_mut() {
+            *bound = f64::INFINITY;
+        }
+        let sum = durations.sum_us() as f64 / 1e6;
+        encoder.encode_histogram::<NoLabelSet>(sum, durations.count(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 /// All metrics of an agent.
@@ -60,7 +92,7 @@ pub struct Metrics {
     /// Whether there is a connection to a peer (1) or not (0).
     pub peer_connected: Family<PerPeer, Gauge>,
     /// How long fsync of the log took, in seconds.
-    pub fsync: Histogram,
+    pub fsync: Recorded,
     /// How long from proposal to commit, in seconds.
     pub commit: Histogram,
     /// How late the event loop woke, in seconds.
@@ -90,7 +122,7 @@ impl Default for Metrics {
             heartbeats_sent: Family::default(),
             heartbeats_received: Family::default(),
             peer_connected: Family::default(),
-            fsync: durations(),
+            fsync: Recorded::default(),
             commit: durations(),
             stall: durations(),
             resource_active: Family::default(),

@@ -1,6 +1,8 @@
 //! Reads what a certificate says. Whether to believe it, the verifiers in `net::verify` decide:
 //! nothing here checks a signature.
 
+use std::net::IpAddr;
+
 use model::NodeName;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -66,6 +68,23 @@ impl Caller {
     pub fn renew_at_s(&self) -> u64 {
         self.begins_s + self.expires_s.saturating_sub(self.begins_s) / 3 * 2
     }
+}
+
+/// The addresses in a certificate, for one that takes its place; what is no address is left out.
+pub(super) fn read_addresses(der: &[u8]) -> Vec<IpAddr> {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+    let names = certificate.extensions().iter().filter_map(|e| match e.parsed_extension() {
+        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+        _ => None,
+    });
+    let address = |name: &GeneralName<'_>| match name {
+        GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
+            .map(IpAddr::from)
+            .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+            .ok(),
+        _ => None,
+    };
+    names.flatten().filter_map(address).collect()
 }
 
 /// Our URI in a certificate and the seconds between which it is valid. One URI of ours, exactly:

@@ -1,10 +1,13 @@
 //! What one party shows and believes in a TLS connection: its certificate chain, its key, and
 //! the authorities it accepts. An operator keeps it as one file.
 
+use std::net::IpAddr;
+
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
+use super::certificate::read_addresses;
 use super::rotation::to_pem;
 use super::{Caller, IdentityError, NodeKey, TrustBundle, wall_s};
 
@@ -52,6 +55,12 @@ impl Credential {
     #[must_use]
     pub fn caller(&self) -> Caller {
         self.caller.clone().at(wall_s())
+    }
+
+    /// The addresses in its certificate.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        read_addresses(&self.chain[0])
     }
 
     /// The authorities it believes.

@@ -39,6 +39,8 @@ pub struct Configs {
     pub caller: Caller,
     /// The authorities it believes.
     authorities: Vec<Fingerprint>,
+    /// Wall-clock second at which the first of them ends.
+    pub issuer_expires_s: u64,
     /// For those who connect to the peer port.
     pub peer_server: Arc<ServerConfig>,
     /// For connecting to peer ports.
@@ -56,6 +58,7 @@ impl Configs {
         Ok(Configs {
             caller: credential.caller(),
             authorities: bundle.authorities().iter().map(|a| a.fingerprint()).collect(),
+            issuer_expires_s: bundle.authorities().iter().map(|a| a.expires_s()).min().unwrap_or(0),
             peer_server: server(credential, peers, PEER_PROTOCOL)?,
             peer_client: client(Some(credential), verifier, PEER_PROTOCOL)?,
             api_server: server(credential, callers, API_PROTOCOL)?,

@@ -85,11 +85,6 @@ impl Refusal {
         };
         inner.downcast_ref::<Refusal>()
     }
-
-    fn into_rustls(self) -> rustls::Error {
-        let other = OtherError(Arc::new(self));
-        rustls::Error::InvalidCertificate(CertificateError::Other(other))
-    }
 }
 
 /// What a certificate may have run out for.
@@ -110,13 +105,26 @@ struct Rules {
 }
 
 impl Rules {
+    /// Lets a leaf in or says in TLS why not.
+    fn admit(
+        &self,
+        leaf: &CertificateDer<'_>,
+        now: UnixTime,
+        chain: impl Fn(UnixTime) -> Result<(), rustls::Error>,
+    ) -> Result<(), rustls::Error> {
+        self.judge(leaf, now, chain).map_err(|refusal| {
+            let other = OtherError(Arc::new(refusal));
+            rustls::Error::InvalidCertificate(CertificateError::Other(other))
+        })
+    }
+
     /// Judges a leaf; `chain` verifies its chain at a moment.
     fn judge(
         &self,
         leaf: &CertificateDer<'_>,
         now: UnixTime,
         chain: impl Fn(UnixTime) -> Result<(), rustls::Error>,
-    ) -> Result<Caller, Refusal> {
+    ) -> Result<(), Refusal> {
         let caller = Caller::read(leaf, now.as_secs())
             .map_err(|error| Refusal::Malformed(error.to_string()))?;
         let name = caller.name.to_string();
@@ -130,25 +138,18 @@ impl Rules {
         if self.nodes_only && !caller.role.is_node() {
             return Err(Refusal::Role { name, role: caller.role });
         }
-        Ok(caller)
+        Ok(())
     }
 }
 
 fn refusal_of(error: &rustls::Error, name: &str) -> Refusal {
+    use CertificateError as Because;
+    use rustls::Error::InvalidCertificate as Invalid;
     let name = name.to_string();
     match error {
-        rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Refusal::Expired(name)
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Refusal::NotYet(name)
-            }
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                Refusal::Authority(name)
-            }
-            other => Refusal::Malformed(other.to_string()),
-        },
+        Invalid(Because::Expired | Because::ExpiredContext { .. }) => Refusal::Expired(name),
+        Invalid(Because::NotValidYet | Because::NotValidYetContext { .. }) => Refusal::NotYet(name),
+        Invalid(Because::UnknownIssuer | Because::BadSignature) => Refusal::Authority(name),
         other => Refusal::Malformed(other.to_string()),
     }
 }
@@ -208,8 +209,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let chain = |at| self.inner.verify_client_cert(leaf, intermediates, at).map(|_| ());
-        self.rules.judge(leaf, now, chain).map_err(Refusal::into_rustls)?;
-        Ok(ClientCertVerified::assertion())
+        self.rules.admit(leaf, now, chain).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -300,8 +300,7 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = |at| self.verify_chain(leaf, intermediates, at);
-        self.rules.judge(leaf, now, chain).map_err(Refusal::into_rustls)?;
-        Ok(ServerCertVerified::assertion())
+        self.rules.admit(leaf, now, chain).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -43,7 +43,7 @@ pub struct NodeBackend {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// The log's writer's figures.
-    pub figures: super::start::Figures,
+    pub figures: super::figures::Figures,
 }
 
 impl Backend for NodeBackend {
@@ -343,6 +343,14 @@ impl NodeBackend {
         let here = status.coordinator.as_ref() == Some(&self.node);
         for (role, is) in [("coordinator", here), ("follower", !here)] {
             m.consensus_role.get_or_create(&[("role", role)]).set(i64::from(is));
+        }
+        for heard in status.nodes.iter().filter(|n| n.name == self.node).flat_map(|n| &n.heard) {
+            let state = self.state.clone();
+            let Some(peer) = lock(&state).node_of(heard.peer).map(ToString::to_string) else {
+                continue;
+            };
+            let connected = m.peer_connected.get_or_create_owned(&[("peer", peer)]);
+            connected.set(i64::from(heard.connected));
         }
         m.quarantined.set(status.resources.iter().filter(|r| r.quarantined).count() as i64);
         for resource in &status.resources {

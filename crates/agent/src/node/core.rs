@@ -1,6 +1,6 @@
 //! The core thread: owns the kernel, feeds it inputs, carries out what it says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,14 +11,16 @@ use brain::explain::Explanation;
 use drivers::run_dir::RunDir;
 use kernel::{Input, Kernel, Output, PeerMessage, Status};
 use model::operation::{Operation, Outcome, Refusal};
-use model::state::{ClusterState, Event};
-use model::{Epoch, ReplicaId, ResourceName, Span};
+use model::state::{ClusterState, Event, EventKind};
+use model::{ReplicaId, ResourceName};
 use tokio::sync::oneshot;
 
 use super::checks::Checks;
+use super::figures::Commits;
 use super::files::DataDir;
 use super::launcher_link::LauncherLink;
 use super::shared::{Shared, lock};
+use crate::api::Metrics;
 
 /// Inputs taken in before the outputs are carried out and time is looked at again.
 const BATCH: usize = 64;
@@ -88,6 +90,10 @@ pub struct Core {
     pub waiting: BTreeMap<u64, oneshot::Sender<Result<Outcome, Refusal>>>,
     /// Numbers operations.
     pub operations: u64,
+    /// Where times are noted.
+    pub metrics: Arc<Metrics>,
+    /// Entries on their way to their commit.
+    pub(super) commits: Commits,
 }
 
 /// Why the core thread ended.
@@ -112,7 +118,11 @@ impl Core {
             let wait = Duration::from_nanos(wake.since(drivers::sys::now()).0);
             let first = match self.inputs.recv_timeout(wait) {
                 Ok(input) => input,
-                Err(RecvTimeoutError::Timeout) => CoreInput::Kernel(Input::Tick),
+                Err(RecvTimeoutError::Timeout) => {
+                    let late = drivers::sys::now().since(wake);
+                    self.metrics.stall.observe(late.as_ms_f64() / 1e3);
+                    CoreInput::Kernel(Input::Tick)
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ended::Stopped,
             };
             let mut next = Some(first);
@@ -174,11 +184,13 @@ impl Core {
 
     fn carry_out(&mut self, out: &mut Vec<Output>) -> Option<Ended> {
         let mut reconfigured = false;
-        let mut acted = false;
         for output in out.drain(..) {
             match output {
                 Output::Send(to, message) => self.peers.send(to, &message),
                 Output::Write(write) => {
+                    if let Some(last) = write.entries.last() {
+                        self.commits.given(last.index, drivers::sys::now());
+                    }
                     if let Err(error) = self.writer.submit(write) {
                         return Some(Ended::Halted(error.to_string()));
                     }
@@ -190,7 +202,6 @@ impl Core {
                     lock(&self.shared.pulse).promise_recorded(promise);
                 }
                 Output::Act(action) => {
-                    acted = true;
                     self.launcher.act(action, self.kernel.state());
                 }
                 Output::Answer(number, result) => {
@@ -201,6 +212,9 @@ impl Core {
                 }
                 Output::Happened { event, leading } => {
                     self.newest_event.send_replace(event.index);
+                    if leading && is_failover(&event.what) {
+                        self.metrics.failovers.inc();
+                    }
                     if leading && self.notices.try_send(Notice::Event(event)).is_err() {
                         tracing::warn!("hooks don't keep up: a notice was dropped");
                     }
@@ -212,22 +226,32 @@ impl Core {
         if reconfigured {
             self.reconfigured();
         }
-        self.after(acted);
+        self.after();
         None
     }
 
-    /// What follows every batch: lease files of what is active, health checks, alarms.
-    fn after(&mut self, _acted: bool) {
-        let active: BTreeMap<ResourceName, Epoch> =
-            self.kernel.member().active().map(|(r, e)| (r.clone(), e)).collect();
-        lock(&self.shared.lease).set_active(&self.run, active);
-        self.shared.publish_lease(drivers::sys::now());
+    /// What follows every batch: lease files of what is active, alarms, connections, figures.
+    fn after(&mut self) {
+        {
+            let mut lease = lock(&self.shared.lease);
+            if !lease.holds(self.kernel.member().active()) {
+                let active = self.kernel.member().active();
+                lease.set_active(&self.run, active.map(|(r, e)| (r.clone(), e)).collect());
+            }
+        }
+        let now = drivers::sys::now();
+        self.shared.publish_lease(now);
+        let replica = self.kernel.replica();
+        let leads = self.kernel.leader() == Some(ReplicaId(replica.id()));
+        self.commits.committed(replica.commit_index(), leads, now, &self.metrics.commit);
         for change in self.kernel.coordinator().alarms().take_changes() {
             if self.notices.try_send(Notice::Redundancy(change)).is_err() {
                 tracing::warn!("hooks don't keep up: a notice was dropped");
             }
         }
-        self.kernel.set_connected(self.peers.connected());
+        if let Some(connected) = self.peers.newly_connected() {
+            self.kernel.set_connected(connected);
+        }
     }
 
     /// Members, specification or authorities changed: tell everyone who keeps a copy.
@@ -247,10 +271,7 @@ pub fn now() -> Now {
     Now { moment: drivers::sys::now(), wall_ms: wall.map_or(0, |since| since.as_millis() as u64) }
 }
 
-/// How long the agent's end waits for the core thread.
-pub const STOP_WAIT: Span = Span::from_ms(2_000);
-
-/// The replicas that are connected, from the transport's statistics.
-pub(super) fn connected(stats: &BTreeMap<u64, crate::net::PeerStats>) -> BTreeSet<ReplicaId> {
-    stats.iter().filter(|(_, s)| s.connected()).map(|(id, _)| ReplicaId(*id)).collect()
+/// Whether a resource was taken from a node without anybody's order.
+fn is_failover(what: &EventKind) -> bool {
+    matches!(what, EventKind::Assigned { from: Some(from), to, planned: false, .. } if from != to)
 }

@@ -1,10 +1,13 @@
 //! The data directory: what is where, and the small files of ours in it.
 //!
 //! `identity/` is the identity module's, `log/` the journal's. Beside them: `node.json` (who this
-//! node is), `promise` (the largest promise ever made), and `local.toml` (what concerns only this
-//! node's place in the network; optional, the operator's).
+//! node is), `promise` (the largest promise ever made), `local.toml` (what concerns only this
+//! node's place in the network; optional, the operator's), and on the first node what `init`
+//! measured.
 
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use model::{NodeName, Profile, ReplicaId, Span};
@@ -78,6 +81,26 @@ impl DataDir {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.0.join("log")
+    }
+
+    /// The operator's credential, on the node that founded the cluster.
+    #[must_use]
+    pub fn operator(&self) -> PathBuf {
+        self.0.join("operator.pem")
+    }
+
+    /// What was measured of the machines before the cluster was founded.
+    #[must_use]
+    pub fn measurement(&self) -> PathBuf {
+        self.0.join("measurement.toml")
+    }
+
+    /// Makes the directory where there is none, for its owner alone.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn create(&self) -> std::io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
     }
 
     /// Where the output of instances goes, unless said otherwise.

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER;
 use journal::{FIRST_INDEX, Options, RealDisk, Recovered, Replica, ReplicaConfig, Segments};
+use model::spec::NodeSpec;
 use model::state::{ClusterState, Genesis, JoinRequest, MemberRole};
 use model::{ClusterSpec, Epoch, NodeName, ReplicaId};
 
@@ -65,24 +67,37 @@ pub enum FoundError {
     Log(String),
 }
 
+impl FoundOptions {
+    /// Refuses what can't be founded, without making anything. Answers the node's place.
+    ///
+    /// # Errors
+    /// [`FoundError`].
+    pub fn place(&self) -> Result<&NodeSpec, FoundError> {
+        let (node, data) = (&self.node, &self.data);
+        let files = IdentityFiles::new(data.path());
+        if files.exist() || data.node().is_ok() || data.log().exists() {
+            return Err(FoundError::Exists(data.path().to_path_buf()));
+        }
+        let place =
+            self.spec.nodes.get(node).ok_or_else(|| FoundError::NoSuchNode(node.clone()))?;
+        if place.witness || !place.voter {
+            return Err(FoundError::NoVoter(node.clone()));
+        }
+        Ok(place)
+    }
+}
+
 /// Founds the cluster.
 ///
 /// # Errors
 /// [`FoundError`].
 pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
+    let links = options.place()?.links.clone();
     let FoundOptions { spec, text, node, data } = options;
     let files = IdentityFiles::new(data.path());
-    if files.exist() || data.node().is_ok() || data.log().exists() {
-        return Err(FoundError::Exists(data.path().to_path_buf()));
-    }
-    let place = spec.nodes.get(&node).ok_or_else(|| FoundError::NoSuchNode(node.clone()))?;
-    if place.witness || !place.voter {
-        return Err(FoundError::NoVoter(node));
-    }
-    let links = place.links.clone();
     let cluster = ClusterId::random();
     let authority = Authority::create(cluster, &spec.name, wall_s())?;
-    let bundle = TrustBundle::new(vec![authority_certificate(&authority)?])?;
+    let bundle = TrustBundle::new(vec![authority.certificate().clone()])?;
     let datagram = DatagramKey::generate();
     let public = datagram.public().0;
 
@@ -91,7 +106,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
     files.save_authority(&authority)?;
     let operator_name = NodeName::new("operator").expect("a plain name");
     let operator = Subject { cluster, role: Role::Operator, name: operator_name };
-    let operator_path = data.path().join("operator.pem");
+    let operator_path = data.operator();
     let pem = issue(&authority, &bundle, &operator, &[])?.to_pem();
     crate::identity::write_file(&operator_path, pem.as_bytes(), 0o600)?;
 
@@ -112,7 +127,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
     begin_log(&data, genesis)?;
     let endpoints = super::backend::endpoints(&spec, &node);
     data.set_node(&NodeFile {
-        cluster_id: hex(cluster),
+        cluster_id: HEXLOWER.encode(&cluster.0),
         cluster: spec.name.clone(),
         node,
         replica: ReplicaId(1),
@@ -123,12 +138,6 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
     // The certificate comes last: with it, the rest is there too.
     files.save(&Identity { credential, datagram })?;
     Ok(Founded { cluster, operator: operator_path })
-}
-
-fn authority_certificate(
-    authority: &Authority,
-) -> Result<crate::identity::AuthorityCertificate, IdentityError> {
-    crate::identity::AuthorityCertificate::from_pem(&authority.certificate().to_pem())
 }
 
 /// Makes a key and a certificate for it.
@@ -146,12 +155,6 @@ pub fn issue(
     let validity = Validity::days(wall_s(), CERTIFICATE_DAYS);
     let chain = authority.issue(subject, &request, links, validity)?;
     Credential::new(bundle.clone(), &chain, key)
-}
-
-/// The cluster id as `node.json` has it.
-#[must_use]
-pub fn hex(cluster: ClusterId) -> String {
-    cluster.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the log's first state image: the control state after genesis, with this node as the

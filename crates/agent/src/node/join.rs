@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use data_encoding::HEXLOWER;
 use model::{NodeName, Profile, ReplicaId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -76,10 +77,10 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
     let key = NodeKey::generate()?;
     let datagram = DatagramKey::generate();
     let body = json!({
-        "secret": to_hex(token.secret()),
+        "secret": HEXLOWER.encode(token.secret()),
         "name": node,
         "request": key.request()?,
-        "datagram_key": to_hex(&datagram.public().0),
+        "datagram_key": HEXLOWER.encode(&datagram.public().0),
     });
     let answer = ApiClient::joining(token)?.post("/v1/join", &body).await?;
     let welcome: Welcome =
@@ -96,7 +97,7 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
         files.save_authority(&Authority::from_pem(&certificate, key)?)?;
     }
     data.set_node(&NodeFile {
-        cluster_id: super::found::hex(token.cluster),
+        cluster_id: HEXLOWER.encode(&token.cluster.0),
         cluster: welcome.cluster.clone(),
         node,
         replica,
@@ -115,7 +116,7 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
 pub async fn enrol(token: &JoinToken, name: NodeName) -> Result<Credential, JoinError> {
     let key = NodeKey::generate()?;
     let body = json!({
-        "secret": to_hex(token.secret()),
+        "secret": HEXLOWER.encode(token.secret()),
         "name": name,
         "request": key.request()?,
     });
@@ -136,7 +137,7 @@ pub async fn rejoin(
     node: &NodeFile,
 ) -> Result<NodeFile, JoinError> {
     let client = ApiClient::new(&identity.credential, &node.endpoints)?;
-    let body = json!({ "datagram_key": to_hex(&identity.datagram.public().0) });
+    let body = json!({ "datagram_key": HEXLOWER.encode(&identity.datagram.public().0) });
     let answer = client.post("/v1/rejoin", &body).await?;
     let replica = answer
         .get("replica")
@@ -145,8 +146,4 @@ pub async fn rejoin(
     let renewed = NodeFile { replica, log_existed: false, ..node.clone() };
     data.set_node(&renewed)?;
     Ok(renewed)
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use brain::member::{Action, InstanceEvent, StartRole};
+use brain::member::{Action, InstanceEvent, Running, StartRole, Undone};
 use drivers::client::LauncherClient;
 use drivers::lease::LeasePage;
 use drivers::protocol::{Asked, Event, Gone, Phase, Refusal, Request, Role, Status, Why};
@@ -82,28 +82,23 @@ impl LauncherLink {
 
     /// Has the launcher carry out an action.
     pub fn act(&self, action: Action, state: &ClusterState) {
-        let epoch = |resource: &ResourceName| {
-            state.resources.get(resource).map_or(Epoch::default(), |held| held.epoch)
-        };
         let request = match action {
-            Action::Start { resource, role: StartRole::Standby } => {
-                let epoch = epoch(&resource);
-                Request::Start { resource, role: Role::Standby, epoch }
+            Action::Start { resource, number, role: StartRole::Standby } => {
+                let known = state.resources.get(&resource);
+                let epoch = known.map_or(Epoch::default(), |held| held.epoch);
+                Request::Start { resource, number, role: Role::Standby, epoch }
             }
-            Action::Start { resource, role: StartRole::Active(epoch) } => {
-                Request::Start { resource, role: Role::Active, epoch }
+            Action::Start { resource, number, role: StartRole::Active(epoch) } => {
+                Request::Start { resource, number, role: Role::Active, epoch }
             }
             Action::Promote { resource, epoch } => Request::Promote { resource, epoch },
             Action::Demote { resource, epoch } => Request::Demote { resource, epoch },
-            Action::Stop { resource } => {
-                let epoch = epoch(&resource);
-                let reason = "it is no longer wanted here".to_owned();
-                Request::Stop { resource, epoch, reason, at_once: false }
-            }
-            Action::Kill { resource } => {
-                let epoch = epoch(&resource);
-                let reason = "its epoch has ended or its health checks fail".to_owned();
-                Request::Stop { resource, epoch, reason, at_once: true }
+            Action::Stop { resource, number, epoch, at_once } => {
+                let reason = match at_once {
+                    true => "its epoch has ended or its health checks fail",
+                    false => "it is no longer wanted here",
+                };
+                Request::Stop { resource, number, epoch, reason: reason.to_owned(), at_once }
             }
         };
         self.port.send(&request);
@@ -121,7 +116,7 @@ fn keep(
     loop {
         let (gone, ended): (Sender<()>, Receiver<()>) = channel();
         let (events, to) = (Arc::clone(shared), Arc::clone(checks));
-        let guard = Mutex::new(None);
+        let (guard, resync) = (Mutex::new(None), port.clone());
         let connected = LauncherClient::connect(&run.launcher_socket(), move |event| {
             if let Event::Disconnected { reason } = &event {
                 tracing::warn!(%reason, "the launcher is gone");
@@ -133,14 +128,11 @@ fn keep(
                 return;
             }
             to.on_event(&event);
-            match &event {
-                Event::Hello { guard: alive, .. } | Event::GuardBack { guard: alive } => {
-                    *lock(&guard) = (*alive != 0).then_some(*alive);
-                }
-                Event::GuardLost => *lock(&guard) = None,
-                _ => {}
+            if let Event::Refused { why: Refusal::AlreadyRunning, .. } = &event {
+                // What we know is not what is: the list says what is.
+                resync.send(&Request::List);
             }
-            let alive = *lock(&guard);
+            let alive = living_guard(&mut lock(&guard), &event);
             for input in inputs(event, alive) {
                 events.give(Input::Instance(input));
             }
@@ -180,6 +172,18 @@ fn keep(
     }
 }
 
+/// The guard that lives after this event, kept for the events that don't speak of it.
+fn living_guard(known: &mut Option<u64>, event: &Event) -> Option<u64> {
+    match event {
+        Event::Hello { guard, .. } | Event::GuardBack { guard } => {
+            *known = (*guard != 0).then_some(*guard);
+        }
+        Event::GuardLost => *known = None,
+        _ => {}
+    }
+    *known
+}
+
 /// What an event of the launcher means to the member machine.
 fn inputs(event: Event, guard: Option<u64>) -> Vec<InstanceEvent> {
     match event {
@@ -188,22 +192,24 @@ fn inputs(event: Event, guard: Option<u64>) -> Vec<InstanceEvent> {
                 .into_iter()
                 .map(|view| {
                     let active = view.role == Role::Active || view.phase == Phase::Promoting;
-                    (view.resource, phase(view.phase), active.then_some(view.epoch))
+                    let epoch = active.then_some(view.epoch);
+                    let (resource, number) = (view.resource, view.number);
+                    Running { resource, number, phase: phase(view.phase), epoch }
                 })
                 .collect();
             let mut events = vec![InstanceEvent::LauncherUp { guard, running }];
-            events.extend(burnt.into_iter().map(|(r, e)| InstanceEvent::Burnt(r, e)));
+            let old = |(resource, epoch)| InstanceEvent::Burnt { resource, epoch, gone: false };
+            events.extend(burnt.into_iter().map(old));
             events
         }
         Event::Ready { resource, .. } => vec![InstanceEvent::Ready(resource)],
         Event::Standby { resource, .. } => vec![InstanceEvent::Standby(resource)],
         Event::Active { resource, epoch } => vec![InstanceEvent::Active(resource, epoch)],
         Event::Exited(gone) | Event::Stopped(gone) => vec![ended(gone)],
-        Event::StopFailed { resource, .. } | Event::GuardAlarm { resource, .. } => {
-            vec![InstanceEvent::Stuck(resource)]
-        }
-        Event::Burnt { resource, epoch, empty: true, .. } => {
-            vec![InstanceEvent::Burnt(resource, epoch)]
+        Event::StopFailed { resource, .. } => vec![InstanceEvent::StopFailed(resource)],
+        Event::GuardAlarm { resource, .. } => vec![InstanceEvent::Stuck(resource)],
+        Event::Burnt { resource, epoch, empty, .. } => {
+            vec![InstanceEvent::Burnt { resource, epoch, gone: empty }]
         }
         Event::GuardLost => vec![InstanceEvent::Guard(None)],
         Event::GuardBack { guard } => vec![InstanceEvent::Guard(Some(guard))],
@@ -215,7 +221,6 @@ fn inputs(event: Event, guard: Option<u64>) -> Vec<InstanceEvent> {
         | Event::Specified { .. }
         | Event::Started { .. }
         | Event::PromoteFailed { .. }
-        | Event::Burnt { .. }
         | Event::ProbeResult { .. }
         | Event::Disconnected { .. } => Vec::new(),
     }
@@ -234,7 +239,7 @@ fn phase(phase: Phase) -> InstancePhase {
 
 fn ended(gone: Gone) -> InstanceEvent {
     let age = drivers::sys::now().since(gone.evidence.at);
-    let resource = gone.evidence.resource;
+    let (resource, number) = (gone.evidence.resource, gone.evidence.number);
     let exited = match gone.status {
         Status::Code(code) => Failure::Exited { status: Some(code), signal: None },
         Status::Signal(signal) => Failure::Exited { status: None, signal: Some(signal) },
@@ -248,26 +253,25 @@ fn ended(gone: Gone) -> InstanceEvent {
         Why::DemoteFailed | Why::Asked(_) | Why::LeaseEnd | Why::GuardLost => (exited, true),
         Why::RoleChange | Why::Shutdown => (exited, true),
     };
-    InstanceEvent::Gone { resource, failure, asked, age }
+    InstanceEvent::Gone { resource, number, failure, asked, age }
 }
 
 fn refused(asked: Asked, resource: ResourceName, epoch: Epoch, why: Refusal) -> Vec<InstanceEvent> {
     tracing::debug!(?asked, %resource, %epoch, %why, "the launcher refused");
+    let what = match asked {
+        Asked::Start => Undone::Start,
+        Asked::Promote => Undone::Promote,
+        Asked::Demote | Asked::Stop => Undone::End,
+        Asked::Specify | Asked::Ready | Asked::ExecProbe => return Vec::new(),
+    };
     let event = match (asked, why) {
-        (Asked::Specify | Asked::Ready | Asked::ExecProbe, _) => return Vec::new(),
         (_, Refusal::StaleEpoch { .. } | Refusal::BurntEpoch) => {
-            InstanceEvent::EpochRefused(resource, epoch)
+            InstanceEvent::EpochRefused(resource, epoch, what)
         }
-        (Asked::Stop | Asked::Demote, Refusal::NotRunning) => InstanceEvent::Gone {
-            resource,
-            failure: Failure::Exited { status: None, signal: None },
-            asked: true,
-            age: model::Span::ZERO,
-        },
         (Asked::Start | Asked::Promote, Refusal::Host(why)) => {
             InstanceEvent::Refused { resource, failure: Failure::StartFailed(why), runs: false }
         }
-        _ => InstanceEvent::NotNow(resource),
+        _ => InstanceEvent::NotNow(resource, what),
     };
     vec![event]
 }

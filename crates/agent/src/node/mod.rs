@@ -11,6 +11,7 @@
 pub mod backend;
 pub mod checks;
 pub mod core;
+pub mod figures;
 pub mod files;
 pub mod found;
 pub mod hooks;

@@ -8,7 +8,7 @@ use model::NodeName;
 use model::state::ClusterState;
 
 use super::files::{DataDir, NodeFile};
-use super::start::AgentError;
+use super::start::{AgentError, with_cause};
 use crate::identity::{Identity, IdentityFiles, wall_s};
 
 /// Everything read from disk at a start.
@@ -25,7 +25,7 @@ pub(super) struct Disk {
 pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<Disk, AgentError> {
     let files = IdentityFiles::new(data.path());
     let mut node = data.node()?;
-    let identity = files.load()?;
+    let identity = super::renewal::at_start(data, files.load()?, &node.endpoints, runtime);
     let start = files.next_start(wall_s() * 1_000)?;
     let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
     std::fs::create_dir_all(data.log())
@@ -87,7 +87,7 @@ fn rejoin(
     tracing::error!("{what}; asking the cluster for a new incarnation");
     runtime
         .block_on(super::join::rejoin(data, identity, node))
-        .map_err(|error| AgentError::Rejoin { what, why: error.to_string(), aside })
+        .map_err(|error| AgentError::Rejoin { what, why: with_cause(&error), aside })
 }
 
 /// A node that has just joined has no control state yet: it asks the cluster for specification

@@ -19,6 +19,8 @@ pub struct PeerTable {
     dial: DialMap,
     members: Arc<Mutex<BTreeMap<NodeName, ReplicaId>>>,
     version: u64,
+    /// The transport's count of changes when it was last asked who is connected.
+    seen: Option<u64>,
 }
 
 impl PeerTable {
@@ -31,7 +33,7 @@ impl PeerTable {
         dial: DialMap,
         members: Arc<Mutex<BTreeMap<NodeName, ReplicaId>>>,
     ) -> PeerTable {
-        PeerTable { peers, me, dial, members, version: 0 }
+        PeerTable { peers, me, dial, members, version: 0, seen: None }
     }
 
     /// Sends a message; the transport counts what it can't deliver.
@@ -40,10 +42,15 @@ impl PeerTable {
         tracing::trace!(%to, ?sent, "message");
     }
 
-    /// Replicas with a connection.
-    #[must_use]
-    pub fn connected(&self) -> BTreeSet<ReplicaId> {
-        super::core::connected(&self.peers.stats())
+    /// Replicas with a connection, where that has changed since the last call.
+    pub fn newly_connected(&mut self) -> Option<BTreeSet<ReplicaId>> {
+        // Read before the connections are: what changes meanwhile is seen the next time.
+        let changes = self.peers.changes();
+        if self.seen == Some(changes) {
+            return None;
+        }
+        self.seen = Some(changes);
+        Some(self.peers.connected().into_iter().map(ReplicaId).collect())
     }
 
     /// Takes over members and addresses from the control state.

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use model::{Heartbeat, Moment, ReplicaId, Span};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::figures::HeartbeatCounters;
 use super::shared::{HeartbeatPeers, Shared, lock};
+use crate::api::Metrics;
 use crate::identity::DatagramKey;
 use crate::net::seal::{DATAGRAM_MAX, Opener, Sealer};
 
@@ -35,6 +37,10 @@ pub struct PulseThread {
     pub key: DatagramKey,
     /// Set when the agent ends.
     pub stop: Arc<AtomicBool>,
+    /// Where heartbeats are counted.
+    pub metrics: Arc<Metrics>,
+    /// The counters of the present peers.
+    pub(super) counters: HeartbeatCounters,
 }
 
 /// Binds the sockets of all links.
@@ -91,6 +97,7 @@ impl PulseThread {
         for replica in refused.into_iter().flatten() {
             tracing::error!(replica, "the datagram key of this replica can't be used");
         }
+        self.counters = HeartbeatCounters::new(&self.metrics, peers);
         lock(&self.shared.pulse).retain_peers(&peers.peers.keys().copied().collect());
     }
 
@@ -114,9 +121,10 @@ impl PulseThread {
                 let plain = &beats.plain[..length];
                 let sealed = &mut beats.sealed;
                 if self.sealer.seal(replica.0, link as u8, plain, sealed).is_ok() {
-                    // Lost ones are what heartbeats are made for.
-                    if let Err(error) = socket.send_to(sealed, address) {
-                        tracing::trace!(%address, %error, "heartbeat not sent");
+                    match socket.send_to(sealed, address) {
+                        Ok(_) => self.counters.sent(*replica, link),
+                        // Lost ones are what heartbeats are made for.
+                        Err(error) => tracing::trace!(%address, %error, "heartbeat not sent"),
                     }
                 }
             }
@@ -153,6 +161,7 @@ impl PulseThread {
                 };
                 if heartbeat.sender == ReplicaId(opened.sender) {
                     let link = opened.link;
+                    self.counters.received(heartbeat.sender, usize::from(link));
                     heard |= lock(&self.shared.pulse).receive(now, link, &heartbeat);
                 }
             }

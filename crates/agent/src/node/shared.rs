@@ -77,8 +77,13 @@ impl Shared {
 
     /// Publishes the lease as the pulse has it. Call under no lock.
     pub fn publish_lease(&self, now: Moment) {
-        let end = lock(&self.pulse).lease_end();
-        lock(&self.lease).publish(now, end);
+        // The board first: of two that publish, the later must not carry the older lease.
+        let mut board = lock(&self.lease);
+        let (number, end) = {
+            let mut pulse = lock(&self.pulse);
+            (pulse.check_lease(now), pulse.lease_end())
+        };
+        board.publish(now, number, end);
     }
 
     /// Notes something that was not permitted.
@@ -93,20 +98,27 @@ impl Shared {
 pub struct LeaseBoard {
     page: Option<LeasePage>,
     instances: BTreeMap<ResourceName, (Epoch, InstanceLease)>,
-    published: Option<Moment>,
+    /// The number of the page's lease when this agent started; each lapse adds one.
+    base: u64,
+    /// Number and end of the lease as last published.
+    published: (u64, Option<Moment>),
 }
 
 impl LeaseBoard {
     /// The launcher's page is there.
     pub fn set_page(&mut self, page: LeasePage) {
         self.page = Some(page);
-        self.published = None;
+        self.published = (0, None);
     }
 
-    /// Whether the page is there.
-    #[must_use]
-    pub fn has_page(&self) -> bool {
-        self.page.is_some()
+    /// Whether the lease files of exactly these are at hand.
+    pub fn holds<'a>(&self, mut active: impl Iterator<Item = (&'a ResourceName, Epoch)>) -> bool {
+        let mut count = 0;
+        let known = |(name, epoch): (&ResourceName, Epoch)| {
+            count += 1;
+            self.instances.get(name).is_some_and(|(held, _)| *held == epoch)
+        };
+        active.all(known) && count == self.instances.len()
     }
 
     /// Instances that are active now: their lease files are renewed with the page.
@@ -118,8 +130,8 @@ impl LeaseBoard {
             }
             match InstanceLease::open_writable(&run.instance_lease(&name)) {
                 Ok(lease) => {
-                    if let Some(end) = self.published {
-                        lease.renew(epoch, end);
+                    if let (number, Some(end)) = self.published {
+                        lease.renew(epoch, number, end);
                     }
                     self.instances.insert(name, (epoch, lease));
                 }
@@ -128,16 +140,22 @@ impl LeaseBoard {
         }
     }
 
-    fn publish(&mut self, now: Moment, end: Option<Moment>) {
+    /// The lease that the page showed when this agent started has this number.
+    pub fn begin_at(&mut self, number: u64) {
+        self.base = number;
+    }
+
+    fn publish(&mut self, now: Moment, lapses: u64, end: Option<Moment>) {
         let Some(page) = &self.page else { return };
         page.beat(Beat::Agent, now);
-        if end == self.published {
+        let number = self.base.wrapping_add(lapses);
+        if (number, end) == self.published {
             return;
         }
-        page.set_lease_end(end);
-        self.published = end;
+        page.set_lease(number, end);
+        self.published = (number, end);
         if let Some(end) = end {
-            self.instances.retain(|_, (epoch, lease)| lease.renew(*epoch, end));
+            self.instances.retain(|_, (epoch, lease)| lease.renew(*epoch, number, end));
         }
     }
 }

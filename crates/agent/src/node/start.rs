@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -14,16 +13,18 @@ use drivers::run_dir::RunDir;
 use journal::{Replica, ReplicaConfig, Writer};
 use kernel::{Input, Kernel, KernelConfig};
 use model::state::MemberRole;
-use model::{NodeName, Profile, ReplicaId, Timers};
+use model::{ClusterSpec, NodeName, Profile, ReplicaId, Timers};
 
 use super::backend::{NodeBackend, endpoints};
 use super::checks::Checks;
 use super::core::{Core, CoreInput, Ended};
+use super::figures::{Commits, Figures, HeartbeatCounters};
 use super::files::{DataDir, FileError, NodeFile};
 use super::launcher_link::{LauncherLink, LauncherPort};
 use super::open::{Disk, fetch_outline, open};
 use super::peers::{PeerTable, ports};
 use super::pulse_thread::{PulseThread, bind};
+use super::renewal::Place;
 use super::shared::{HeartbeatPeers, INPUTS_MAX, LeaseBoard, Shared, lock};
 use crate::api::{ApiServer, Limits, Metrics};
 use crate::identity::{ClusterId, IdentityError};
@@ -93,19 +94,6 @@ pub enum AgentError {
     Halted(String),
 }
 
-/// The log writer's figures, for metrics.
-#[derive(Clone)]
-pub struct Figures(Arc<dyn Fn() -> journal::WriterStats + Send + Sync>);
-
-impl Figures {
-    /// Fills the gauges that come from the writer.
-    pub fn fill(&self, metrics: &Metrics) {
-        let stats = (self.0)();
-        tracing::trace!(writes = stats.writes, "log writer");
-        let _ = metrics;
-    }
-}
-
 /// Runs an agent until it is told to end or can't go on.
 ///
 /// # Errors
@@ -142,7 +130,7 @@ impl Agent {
         mut disk: Disk,
         runtime: &tokio::runtime::Runtime,
     ) -> Result<Agent, AgentError> {
-        lock_memory();
+        let unlocked = drivers::sys::lock_memory();
         let me = disk.node.replica;
         let name = disk.node.node.clone();
         let cluster = cluster_id(&disk.node)?;
@@ -157,15 +145,23 @@ impl Agent {
             0 => disk.node.profile.timers(),
             _ => disk.state.spec.timers(),
         };
-        let pulse = pulse(options, &disk, timers, now)?;
+        let (pulse, lease_number) = pulse(options, &disk, timers, now)?;
+        let mut board = LeaseBoard::default();
+        board.begin_at(lease_number);
         let shared = Arc::new(Shared {
             pulse: Mutex::new(pulse),
             inputs,
             heartbeat_peers: Mutex::new(Arc::new(HeartbeatPeers::default())),
-            lease: Mutex::new(LeaseBoard::default()),
+            lease: Mutex::new(board),
             shortfalls: Mutex::default(),
             dropped_inputs: std::sync::atomic::AtomicU64::new(0),
         });
+        if let Err(error) = unlocked {
+            shared.shortfall(format!(
+                "memory is not locked ({error}): a machine short of it can delay heartbeats; \
+                 grant CAP_IPC_LOCK"
+            ));
+        }
         let node = spec.nodes.get(&name).cloned().unwrap_or_default();
         let ports = ports(&spec, &name);
         let metrics = Arc::new(Metrics::default());
@@ -197,6 +193,8 @@ impl Agent {
             opener: Opener::new(cluster, me.0, metrics.counters.clone()),
             key: disk.identity.datagram,
             stop: Arc::clone(&stop),
+            metrics: Arc::clone(&metrics),
+            counters: HeartbeatCounters::default(),
         };
         let heartbeats = std::thread::Builder::new()
             .name("heartbeats".into())
@@ -228,7 +226,7 @@ impl Agent {
         let (notices, noticed) = tokio::sync::mpsc::channel(super::hooks::NOTICES_MAX);
         let (newest_event, newest) = tokio::sync::watch::channel(0);
         let state = Arc::new(Mutex::new(Arc::new(disk.state)));
-        let figures = writer.reader();
+        let figures = Figures::new(writer.reader());
         let core = Core {
             kernel,
             shared: Arc::clone(&shared),
@@ -244,6 +242,8 @@ impl Agent {
             state: Arc::clone(&state),
             waiting: BTreeMap::new(),
             operations: 0,
+            metrics: Arc::clone(&metrics),
+            commits: Commits::default(),
         };
         let core = std::thread::Builder::new()
             .name("core".into())
@@ -255,7 +255,7 @@ impl Agent {
             options.data.clone(),
             Arc::clone(&tls),
             Arc::clone(&metrics),
-            move || endpoints(&lock(&known).spec, &me_too),
+            move || place(&lock(&known).spec, &me_too),
         );
         runtime.spawn(renewing);
         let backend = Arc::new(NodeBackend {
@@ -266,7 +266,7 @@ impl Agent {
             state,
             newest_event: newest,
             metrics: Arc::clone(&metrics),
-            figures: Figures(Arc::new(figures)),
+            figures,
         });
         let api = ApiServer::start(
             runtime.handle(),
@@ -343,7 +343,13 @@ impl Agent {
     }
 }
 
-fn with_cause(error: &dyn std::error::Error) -> String {
+fn place(spec: &ClusterSpec, me: &NodeName) -> Place {
+    let links = spec.nodes.get(me).map(|node| node.links.clone()).unwrap_or_default();
+    Place { endpoints: endpoints(spec, me), links }
+}
+
+/// An error with everything behind it, in one line.
+pub(super) fn with_cause(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -351,12 +357,6 @@ fn with_cause(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn lock_memory() {
-    if let Err(error) = drivers::sys::lock_memory() {
-        tracing::warn!(%error, "memory is not locked: a machine short of it can delay heartbeats");
-    }
 }
 
 fn cluster_id(node: &NodeFile) -> Result<ClusterId, AgentError> {
@@ -370,7 +370,7 @@ fn pulse(
     disk: &Disk,
     timers: Timers,
     now: model::Moment,
-) -> Result<Pulse, AgentError> {
+) -> Result<(Pulse, u64), AgentError> {
     let witness =
         disk.state.members.get(&disk.node.node).is_some_and(|m| m.role == MemberRole::Witness);
     let config = PulseConfig {
@@ -384,11 +384,9 @@ fn pulse(
     };
     let mut pulse = Pulse::new(config, now);
     let longest = model::Span::from_ms(ABSENCE_MS).max(timers.lease);
-    let left = drivers::lease::LeasePage::open(&options.run.lease_page())
-        .ok()
-        .and_then(|page| page.lease_end(now, longest));
-    pulse.adopt_lease(now, left);
-    Ok(pulse)
+    let page = drivers::lease::LeasePage::open(&options.run.lease_page()).ok();
+    pulse.adopt_lease(now, page.as_ref().and_then(|page| page.lease_end(now, longest)));
+    Ok((pulse, page.map_or(0, |page| page.lease_number())))
 }
 
 /// A witness has the priority of all: a lower one can deadlock an election where logs are equally
@@ -425,11 +423,6 @@ fn start_peers(
         .map_err(|error| AgentError::Bind { address: error.address, source: error.source })
 }
 
-/// Where a data directory is, unless said otherwise.
-pub const DATA_DEFAULT: &str = "/var/lib/backstay";
-/// Where a run directory is, unless said otherwise.
-pub const RUN_DEFAULT: &str = "/run/backstay";
-
 /// The timers that launcher and guard need before the agent has said anything.
 ///
 /// # Errors
@@ -437,10 +430,4 @@ pub const RUN_DEFAULT: &str = "/run/backstay";
 pub fn timers_of(data: &DataDir) -> Result<(NodeName, Profile), FileError> {
     let node = data.node()?;
     Ok((node.node, node.profile))
-}
-
-/// The default of `--log-dir`: inside the data directory.
-#[must_use]
-pub fn output_dir(data: &DataDir) -> PathBuf {
-    data.output()
 }

@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use config::Diagnostic;
-use config::measurement::Measurement;
+use agent::node::files::DataDir;
+use config::{Diagnostic, Measurement};
 
 use super::{Done, Failure, output};
 
@@ -14,9 +14,12 @@ pub(crate) struct Args {
     /// The configuration
     #[arg(value_name = "FILE", default_value = "cluster.toml")]
     config: PathBuf,
-    /// What `init` measured on these machines
+    /// What `init` or `measure` measured; where it lies in the data directory it is found by itself
     #[arg(long, value_name = "FILE")]
     measurement: Option<PathBuf>,
+    /// Data directory of a node on this machine
+    #[arg(long, value_name = "DIR", env = "BACKSTAY_DATA", default_value = "/var/lib/backstay")]
+    data: PathBuf,
     /// Also print the timers that follow from the profile
     #[arg(long)]
     timers: bool,
@@ -38,12 +41,23 @@ pub(crate) fn show(diagnostics: &[Diagnostic], json: bool) -> Done {
     if errors { Err(Failure::with(3, "")) } else { Ok(()) }
 }
 
+/// The measurement to judge by: the one that is named, or the one next to the data where it was
+/// made for this cluster.
+fn measurement(args: &Args, cluster: Option<&str>) -> Result<Option<Measurement>, Failure> {
+    let found = DataDir::new(&args.data).measurement();
+    let path = match &args.measurement {
+        Some(path) => path,
+        None if found.exists() => &found,
+        None => return Ok(None),
+    };
+    let measured = Measurement::load(path).map_err(Failure::new)?;
+    let meant = args.measurement.is_some() || cluster == Some(measured.cluster.as_str());
+    Ok(meant.then_some(measured))
+}
+
 pub(crate) fn run(args: &Args) -> Done {
     let mut loaded = config::load(&args.config);
-    let measured = match &args.measurement {
-        Some(path) => Some(Measurement::load(path).map_err(Failure::new)?),
-        None => None,
-    };
+    let measured = measurement(args, loaded.spec.as_ref().map(|spec| spec.name.as_str()))?;
     if let (Some(spec), Some(measured)) = (&loaded.spec, &measured) {
         loaded.diagnostics.extend(config::risk::check_measured(spec, &loaded.places, measured));
     }
@@ -59,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Done {
     let Some(spec) = &loaded.spec else { return Err(Failure::with(3, "")) };
     if let Some(measured) = &measured {
         let voters = spec.voters().count();
-        println!("{}", config::lapse::expect(spec.profile, measured, voters));
+        print!("{}", config::lapse::render(spec.profile, measured, voters));
     }
     if args.timers {
         print!("{}", config::timers::render(spec.profile));

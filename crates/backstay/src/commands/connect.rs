@@ -38,7 +38,7 @@ impl Connect {
     pub(crate) fn open(&self) -> Result<Cluster, Failure> {
         let path = match &self.credential {
             Some(path) => path.clone(),
-            None => self.data.join("operator.pem"),
+            None => DataDir::new(&self.data).operator(),
         };
         if !path.exists() {
             return Err(Failure::new(format!(

@@ -90,15 +90,8 @@ fn what(what: &Value) -> String {
         "releasing" => format!("{} has to give up {}", text("node"), text("resource")),
         "vacated" => format!("{} has no holder, it left {}", text("resource"), text("node")),
         "active" => {
-            let us = |phase: &str| detail["timing"][phase].as_u64().unwrap_or_default();
-            let phases = ["detect_us", "fence_us", "decide_us", "commit_us", "promote_us"];
-            let total: u64 = phases.iter().map(|p| us(p)).sum();
-            format!(
-                "{} is active on {} after {:.1} ms",
-                text("resource"),
-                text("node"),
-                total as f64 / 1e3
-            )
+            let ms = output::move_ms(&detail["timing"]);
+            format!("{} is active on {} after {ms:.1} ms", text("resource"), text("node"))
         }
         "failed" => format!("{} failed on {}", text("resource"), text("node")),
         "quarantined" => format!("{} is quarantined", text("resource")),

@@ -1,6 +1,6 @@
 //! `backstay failover` and `backstay clear`.
 
-use model::{Operation, ResourceName};
+use model::{NodeName, Operation, ResourceName};
 
 use super::connect::Connect;
 use super::{Done, output, switchover};
@@ -10,6 +10,9 @@ use super::{Done, output, switchover};
 pub(crate) struct Args {
     /// The resource
     resource: ResourceName,
+    /// For an instance that can't be stopped: you have seen that this machine is off
+    #[arg(long, value_name = "NODE")]
+    confirm_stopped: Option<NodeName>,
     /// Don't wait until the move is done
     #[arg(long)]
     no_wait: bool,
@@ -19,7 +22,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Done {
     let cluster = args.connect.open()?;
-    let answer = cluster.operate(&Operation::Failover { resource: args.resource.clone() })?;
+    let resource = args.resource.clone();
+    let answer = cluster.operate(&match args.confirm_stopped.clone() {
+        Some(node) => Operation::ConfirmStopped { resource, node },
+        None => Operation::Failover { resource },
+    })?;
     if args.no_wait {
         return output::outcome(&answer, args.connect.json, "The failover has begun.");
     }

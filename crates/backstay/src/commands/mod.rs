@@ -17,6 +17,7 @@ mod failover;
 mod init;
 mod join;
 mod maintenance;
+mod measure;
 mod node;
 mod output;
 mod processes;
@@ -26,6 +27,7 @@ mod token;
 mod vault;
 mod watch;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -42,6 +44,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Found a cluster: this machine becomes its first node
     Init(init::Args),
+    /// Measure machines and links, and say which profile fits them
+    Measure(measure::Args),
     /// Join a running cluster as a further node, or get a certificate as a person
     Join(join::Args),
     /// Make a single-use token for a node or a person to join with
@@ -97,7 +101,7 @@ enum Command {
     Complete(complete::Args),
 }
 
-/// Why a command failed: an exit status and what to say.
+/// Why a command failed: an exit status and what to say, with everything that lies behind it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: u8,
@@ -106,25 +110,28 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// It failed.
-    pub(crate) fn new(error: impl ToString) -> Failure {
-        Failure { status: 1, text: error.to_string() }
-    }
-
-    /// It failed, and what lies behind it is needed to know what to do.
-    pub(crate) fn caused(error: impl std::error::Error) -> Failure {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(&format!("\n  because: {error}"));
-            cause = error.source();
-        }
-        Failure { status: 1, text }
+    pub(crate) fn new(error: impl Into<Box<dyn Error>>) -> Failure {
+        Failure::with(1, error)
     }
 
     /// It failed in a way that has an exit status of its own.
-    pub(crate) fn with(status: u8, error: impl ToString) -> Failure {
-        Failure { status, text: error.to_string() }
+    pub(crate) fn with(status: u8, error: impl Into<Box<dyn Error>>) -> Failure {
+        Failure { status, text: explained(&*error.into()) }
     }
+}
+
+/// An error and its causes, one a line; a cause that was said already is not said again.
+fn explained(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let because = error.to_string();
+        if !text.contains(&because) {
+            text.push_str(&format!("\n  because: {because}"));
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl From<std::io::Error> for Failure {
@@ -141,6 +148,7 @@ pub(crate) fn main() -> ExitCode {
     start_logging(&cli.command);
     let done = match cli.command {
         Command::Init(args) => init::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Agent(args) => agent::run(&args),
@@ -195,6 +203,26 @@ fn start_logging(command: &Command) {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    use super::Failure;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Layers {
+        #[error("the top")]
+        Top(#[source] Box<Layers>),
+        #[error("the middle (with the bottom)")]
+        Middle(#[source] std::io::Error),
+    }
+
+    #[test]
+    fn every_failure_says_what_lies_behind_it_once() {
+        let middle = || Layers::Middle(std::io::Error::other("the bottom"));
+        let said = Failure::new(Layers::Top(Box::new(middle()))).text;
+        assert_eq!(said, "the top\n  because: the middle (with the bottom)");
+        let apart = std::io::Error::new(std::io::ErrorKind::NotFound, middle());
+        assert_eq!(Failure::with(4, apart).status, 4);
+        assert_eq!(Failure::with(3, "").text, "");
+    }
 
     #[test]
     fn the_command_line_fits_together() {

@@ -21,6 +21,12 @@ pub(crate) fn outcome(answer: &Value, as_json: bool, done: &str) -> Done {
     Ok(())
 }
 
+/// How long a move took in all, from its timing as the API has it; 0 where it has none.
+pub(crate) fn move_ms(timing: &Value) -> f64 {
+    let timing: model::state::Timing = serde::Deserialize::deserialize(timing).unwrap_or_default();
+    timing.total_us() as f64 / 1e3
+}
+
 /// A wall-clock time for people, in this machine's zone.
 pub(crate) fn time(wall_ms: u64) -> String {
     let stamp = jiff::Timestamp::from_millisecond(wall_ms as i64).unwrap_or_default();
@@ -64,6 +70,20 @@ pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_move_takes_the_sum_of_its_phases() {
+        let timing = model::state::Timing {
+            detect_us: 1,
+            fence_us: 20,
+            decide_us: 300,
+            commit_us: 4_000,
+            promote_us: 50_000,
+        };
+        let value = serde_json::to_value(timing).expect("plain data");
+        assert!((move_ms(&value) - 54.321).abs() < 1e-9);
+        assert_eq!(move_ms(&Value::Null), 0.0);
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

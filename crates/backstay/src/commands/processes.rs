@@ -36,9 +36,9 @@ pub(crate) struct LauncherArgs {
     /// Where the output of instances goes; in the data directory unless said otherwise
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
-    /// The agent's user id, where it is not the launcher's own
-    #[arg(long, value_name = "UID")]
-    agent_uid: Option<u32>,
+    /// The agent's user, by name or number, where it is not the launcher's own
+    #[arg(long, value_name = "USER")]
+    agent_uid: Option<String>,
     /// Parent of the instances' cgroups, `off` for none; found by itself unless said otherwise
     #[arg(long, value_name = "DIR")]
     cgroups: Option<PathBuf>,
@@ -80,14 +80,17 @@ pub(crate) fn launcher(args: &LauncherArgs) -> Done {
     let log_dir = args.log_dir.clone().unwrap_or_else(|| data.output());
     let run = RunDir::new(args.common.run.clone());
     let mut options = LauncherOptions::new(node, run, log_dir, timers, longest);
-    options.agent_uid = args.agent_uid;
+    options.agent_uid = match &args.agent_uid {
+        Some(user) => Some(drivers::process::user::number(user).map_err(Failure::new)?),
+        None => None,
+    };
     options.plants = plants(&args.common.plant)?;
     options.cgroups = match &args.cgroups {
         None => CgroupChoice::Auto,
         Some(path) if path.as_os_str() == "off" => CgroupChoice::Off,
         Some(path) => CgroupChoice::At(path.clone()),
     };
-    drivers::launcher::run(options).map_err(Failure::caused)
+    drivers::launcher::run(options).map_err(Failure::new)
 }
 
 pub(crate) fn guard(args: &GuardArgs) -> Done {
@@ -103,9 +106,9 @@ pub(crate) fn guard(args: &GuardArgs) -> Done {
         (None, true) => Reboot::Really,
         (None, false) => Reboot::Never,
     };
-    drivers::guard::run(options).map_err(Failure::caused)
+    drivers::guard::run(options).map_err(Failure::new)
 }
 
 pub(crate) fn keeper(args: &KeeperArgs) -> Done {
-    drivers::address::keeper::run(args.at).map_err(Failure::caused)
+    drivers::address::keeper::run(args.at).map_err(Failure::new)
 }

@@ -81,10 +81,6 @@ pub(crate) fn wait(
 pub(crate) fn sentence(resource: &ResourceName, event: &Value) -> String {
     let active = &event["what"]["active"];
     let node = active["node"].as_str().unwrap_or("?");
-    let us = |phase: &str| active["timing"][phase].as_u64().unwrap_or_default();
-    let total: u64 = ["detect_us", "fence_us", "decide_us", "commit_us", "promote_us"]
-        .iter()
-        .map(|p| us(p))
-        .sum();
-    format!("{resource} is active on {node}; the move took {:.1} ms.", total as f64 / 1e3)
+    let ms = output::move_ms(&active["timing"]);
+    format!("{resource} is active on {node}; the move took {ms:.1} ms.")
 }

@@ -75,7 +75,7 @@ pub(super) fn part(premises: &Premises, node: usize, part: Part, no_fencing: boo
 #[must_use]
 pub(super) fn init(premises: &Premises) -> Vec<String> {
     let config = path(&premises.file("cluster.toml"));
-    let mut call = words(&["init", "--config", &config, "--node", NODES[0]]);
+    let mut call = words(&["init", "--no-measure", "--config", &config, "--node", NODES[0]]);
     call.extend(data(premises, 0));
     call
 }

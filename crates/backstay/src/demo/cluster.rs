@@ -195,9 +195,17 @@ impl Cluster {
     /// # Errors
     /// [`DemoError::TooSlow`] and what else stops the demo.
     pub(super) fn until_whole(&mut self) -> Result<View, DemoError> {
-        wait::until("a whole cluster", WHOLE_WAIT, LOOK_PAUSE, || {
+        let mut last = None;
+        let whole = wait::until("a whole cluster", WHOLE_WAIT, LOOK_PAUSE, || {
             self.ensure_all_running()?;
-            Ok(patient(self.view())?.filter(View::is_whole))
+            last = patient(self.view())?;
+            Ok(last.clone().filter(View::is_whole))
+        });
+        whole.map_err(|error| match error {
+            DemoError::TooSlow { what, within } => {
+                DemoError::TooSlow { what: format!("{what} (last seen: {last:?})"), within }
+            }
+            other => other,
         })
     }
 

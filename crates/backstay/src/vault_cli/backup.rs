@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::postgres::{ConnInfo, PostgresSource};
 use vault::source::Source;
 use vault::source::command::CommandSource;
 use vault::source::directory::DirectorySource;
@@ -22,11 +23,16 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     pub(crate) opening: RepositoryArgs,
     /// The directory or file.
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present_any = ["command", "postgres"], conflicts_with = "command")]
     pub(crate) path: Option<PathBuf>,
     /// A shell command whose standard output is backed up. If it fails, so does the backup.
     #[arg(long, value_name = "COMMAND", requires = "name")]
     pub(crate) command: Option<String>,
+    /// A PostgreSQL server on this machine, as `host=/run/postgresql port=5432 user=postgres`:
+    /// a base backup of its data directory, with the log that it needs.
+    #[arg(long, value_name = "CONNECTION", requires = "name",
+        conflicts_with_all = ["command", "path", "exclude", "one_file_system"])]
+    pub(crate) postgres: Option<String>,
     /// The source's name in the repository; the path where none is given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -52,6 +58,7 @@ struct Shown {
     backup: u64,
     source: String,
     root: String,
+    position: String,
     parent: Option<u64>,
     files: u64,
     directories: u64,
@@ -82,12 +89,17 @@ pub(crate) fn run(args: &BackupArgs, output: Output) -> CliResult {
         workers: workers(),
         before: args.before.clone(),
         after: args.after.clone(),
+        block_memory: Some(args.opening.state_dir.clone()),
         counters: Arc::clone(&counters),
     };
     let done = || counters.bytes_read.load(Ordering::Relaxed);
     let work = || timed(|| vault::backup::run(&mut repository, &request));
     let (outcome, took) = with_progress(0, done, work);
-    let shown = shown(&outcome?, took, repository.chain().head.to_string());
+    let outcome = outcome?;
+    if let Some(warning) = &outcome.warning {
+        eprintln!("warning: the next backup will take longer: {warning}");
+    }
+    let shown = shown(&outcome, took, repository.chain().head.to_string());
     let incomplete = !shown.skipped.is_empty();
     output.show(&shown, text);
     Ok(if incomplete { ExitCode::from(EXIT_FOUND) } else { ExitCode::SUCCESS })
@@ -96,6 +108,10 @@ pub(crate) fn run(args: &BackupArgs, output: Output) -> CliResult {
 fn source(args: &BackupArgs) -> Result<(Box<dyn Source>, String)> {
     if let (Some(command), Some(name)) = (&args.command, &args.name) {
         return Ok((Box::new(CommandSource::new(command, name)), name.clone()));
+    }
+    if let (Some(connection), Some(name)) = (&args.postgres, &args.name) {
+        let source = PostgresSource::new(ConnInfo::parse(connection)?, name)?;
+        return Ok((Box::new(source), name.clone()));
     }
     let path = args.path.as_ref();
     let path = path.ok_or_else(|| VaultError::Refused("say what to back up".to_owned()))?;
@@ -106,11 +122,12 @@ fn source(args: &BackupArgs) -> Result<(Box<dyn Source>, String)> {
 }
 
 fn shown(outcome: &BackupOutcome, took: Duration, head: String) -> Shown {
-    let BackupOutcome { seq, backup } = outcome;
+    let BackupOutcome { seq, backup, .. } = outcome;
     Shown {
         backup: *seq,
         source: backup.source.clone(),
         root: hex(&backup.subject.root),
+        position: backup.subject.position.clone(),
         parent: backup.subject.parent,
         files: backup.totals.files,
         directories: backup.totals.directories,
@@ -142,6 +159,9 @@ fn text(shown: &Shown) -> String {
         shown.root,
         shown.head,
     );
+    if !shown.position.is_empty() {
+        text += &format!("\n  position {}", shown.position);
+    }
     for (path, why) in &shown.skipped {
         text += &format!("\n  not as it was: {path}: {why}");
     }

@@ -71,6 +71,7 @@ pub(crate) fn run(args: &CopyArgs, output: Output) -> CliResult {
             workers: workers(),
             before: None,
             after: None,
+            block_memory: None,
             counters: Arc::new(Counters::default()),
         };
         let outcome = vault::backup::run(&mut to, &request)?;

@@ -1,5 +1,6 @@
 //! `demo vault`: a small ledger is backed up while a client writes, a flipped bit is found and
-//! named, and a mistake is undone. No root, under a minute, nothing left behind.
+//! named, and a mistake is undone. No root, under a minute, nothing left behind. Where PostgreSQL
+//! is installed, the ledger is a database; else it is a directory, as here.
 
 use super::CliResult;
 use super::output::{Output, hex, moment, size, timed};
@@ -14,11 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::blobs::ReadBuffers;
 use vault::keys::wrap::Holder;
 use vault::repository::{InitRequest, NewRecipient, OpenOptions, Repository};
 use vault::restore::{RestoreCounters, RestoreRequest};
 use vault::source::directory::DirectorySource;
 use vault::store::local::LocalStore;
+use vault::tree::{Extent, each_extents};
 use vault::verify::{Depth, VerifyRequest};
 use vault::{Result, VaultError};
 
@@ -30,10 +33,10 @@ const BOOKINGS: u64 = 60_000;
 const PAUSE: Duration = Duration::from_micros(200);
 
 #[derive(Serialize)]
-struct Row {
-    step: &'static str,
-    result: String,
-    took_ms: u64,
+pub(crate) struct Row {
+    pub(crate) step: &'static str,
+    pub(crate) result: String,
+    pub(crate) took_ms: u64,
 }
 
 /// Runs the demonstration.
@@ -42,10 +45,11 @@ struct Row {
 /// Where a step does not do what it shows.
 pub(crate) fn run(output: Output) -> CliResult {
     super::opening::protect_memory();
-    let folder = Scratch::make()?;
-    let (rows, took) = timed(|| play(&folder.0));
+    let (rows, took) = timed(|| match super::demo_postgres::programs() {
+        Some(programs) => super::demo_postgres::play(programs),
+        None => play(&Scratch::make()?.0),
+    });
     let rows = rows?;
-    drop(folder);
     output.show(&rows, |rows| {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
@@ -59,10 +63,10 @@ pub(crate) fn run(output: Output) -> CliResult {
 }
 
 /// A directory that goes when the demonstration ends, however it ends.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn make() -> Result<Scratch> {
+    pub(crate) fn make() -> Result<Scratch> {
         let name = format!("backstay-demo-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).map_err(VaultError::file("make", path.clone()))?;
@@ -191,6 +195,7 @@ impl Stage {
             workers: super::opening::workers(),
             before: None,
             after: None,
+            block_memory: None,
             counters: Arc::new(Counters::default()),
         };
         let (outcome, took) = timed(|| vault::backup::run(&mut self.repository, &request));
@@ -228,24 +233,39 @@ impl Stage {
         let repository = Repository::open(store, &self.identity, OpenOptions::default())?;
         let bytes_read = Arc::new(AtomicU64::new(0));
         let workers = super::opening::workers();
-        vault::verify::run(&repository, &VerifyRequest { depth: Depth::Bytes, workers, bytes_read })
+        vault::verify::run(
+            &repository,
+            &VerifyRequest { depth: Depth::Bytes, workers, bytes_read, memory: None },
+        )
+    }
+
+    /// A place within a chunk that the newest backup needs. Not any place of a pack will do: a
+    /// file that changed while it was read was read again, and what was stored of it before
+    /// belongs to no backup, so that damage there is named and harms none.
+    fn needed_byte(&self) -> Result<(PathBuf, usize)> {
+        let missing = |what: &str| VaultError::NotFound(what.to_owned());
+        let (_, backup) =
+            self.repository.state().newest(None).ok_or_else(|| missing("there is no backup"))?;
+        let blobs = self.repository.blobs()?;
+        let entry = vault::tree::find_path(&blobs, &backup.top, b"account-001.ledger")?;
+        let mut found = None;
+        let mut buffers = ReadBuffers::default();
+        each_extents(&blobs, &entry.kind, &mut buffers, |_, _, extents| {
+            for extent in extents {
+                if let Extent::Data { id, .. } = extent {
+                    found = found.or(blobs.locate(&blobs.index(), id)?.first().copied());
+                }
+            }
+            Ok(())
+        })?;
+        let at = found.ok_or_else(|| missing("the account has no chunk"))?;
+        let path = self.store.join("packs").join(at.pack.to_string());
+        Ok((path, (at.blob.offset + at.blob.stored_bytes / 3) as usize))
     }
 
     fn flip_a_bit(&mut self) -> Result<()> {
-        let packs = self.store.join("packs");
-        let failed = || VaultError::file("read", packs.clone());
-        let mut largest: Option<(u64, PathBuf)> = None;
-        for entry in fs::read_dir(&packs).map_err(failed())? {
-            let entry = entry.map_err(failed())?;
-            let length = entry.metadata().map_err(failed())?.len();
-            if largest.as_ref().is_none_or(|(most, _)| length > *most) {
-                largest = Some((length, entry.path()));
-            }
-        }
-        let (length, path) =
-            largest.ok_or_else(|| VaultError::NotFound("there is no pack".to_owned()))?;
+        let (path, at) = self.needed_byte()?;
         let mut bytes = fs::read(&path).map_err(VaultError::file("read", path.clone()))?;
-        let at = length as usize / 3;
         let mut flip = || {
             bytes[at] ^= 0x10;
             fs::write(&path, &bytes).map_err(VaultError::file("write", path.clone()))

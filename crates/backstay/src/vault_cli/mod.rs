@@ -10,6 +10,7 @@ pub(crate) mod cleanup;
 pub(crate) mod compare;
 pub(crate) mod copy;
 pub(crate) mod demo;
+pub(crate) mod demo_postgres;
 pub(crate) mod export;
 pub(crate) mod forget;
 pub(crate) mod init;
@@ -18,10 +19,13 @@ pub(crate) mod list;
 pub(crate) mod opening;
 pub(crate) mod output;
 pub(crate) mod prove;
+pub(crate) mod prove_restore;
 pub(crate) mod restore;
+pub(crate) mod restore_postgres;
 pub(crate) mod selftest;
 pub(crate) mod status;
 pub(crate) mod verify;
+pub(crate) mod wal;
 
 use clap::Subcommand;
 use output::Output;
@@ -46,6 +50,8 @@ pub(crate) enum VaultCommand {
     Verify(verify::VerifyArgs),
     /// Prove to a third party that a file was in a backup.
     Prove(prove::ProveArgs),
+    /// Prove that a backup restores: restore it into a scratch place, and check it.
+    ProveRestore(Box<prove_restore::ProveRestoreArgs>),
     /// Check such a proof; needs neither repository nor key.
     CheckProof(check_proof::CheckProofArgs),
     /// Compare live data with a backup, to the bit.
@@ -61,6 +67,9 @@ pub(crate) enum VaultCommand {
     /// Add, rotate, revoke, split, combine and test keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// A database's log: stream it in, push it, fetch it back.
+    #[command(subcommand)]
+    Wal(wal::WalCommand),
     /// Try whether a place is safe for a repository.
     Selftest(selftest::SelftestArgs),
 }
@@ -77,6 +86,7 @@ pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
         VaultCommand::Status(args) => status::run(args, output),
         VaultCommand::Verify(args) => verify::run(args, output),
         VaultCommand::Prove(args) => prove::run(args, output),
+        VaultCommand::ProveRestore(args) => prove_restore::run(args, output),
         VaultCommand::CheckProof(args) => check_proof::run(args, output),
         VaultCommand::Compare(args) => compare::run(args, output),
         VaultCommand::Copy(args) => copy::run(args, output),
@@ -84,6 +94,7 @@ pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
         VaultCommand::Forget(args) => forget::run(args, output),
         VaultCommand::Cleanup(args) => cleanup::run(args, output),
         VaultCommand::Key(command) => key::run(command, output),
+        VaultCommand::Wal(command) => wal::run(command),
         VaultCommand::Selftest(args) => selftest::run(args, output),
     }
 }

@@ -182,12 +182,20 @@ impl Which {
 
 /// Milliseconds since 1970 of a time as people write it.
 fn parse_time(text: &str) -> Result<i64> {
+    parse_moment(text).map(jiff::Timestamp::as_millisecond)
+}
+
+/// A time as people write it.
+///
+/// # Errors
+/// Where it is none.
+pub(crate) fn parse_moment(text: &str) -> Result<jiff::Timestamp> {
     let with_zone = text.parse::<jiff::Timestamp>().ok();
     let local = || {
         let civil = text.parse::<jiff::civil::DateTime>().ok()?;
         Some(civil.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
     };
-    with_zone.or_else(local).map(|time| time.as_millisecond()).ok_or_else(|| {
+    with_zone.or_else(local).ok_or_else(|| {
         VaultError::Refused(format!(
             "`{text}` is no time; write 2026-11-22T14:00:00Z or \
                                      \"2026-11-22 14:00\""

@@ -33,6 +33,22 @@ pub(crate) struct RestoreArgs {
     /// Write the file to standard output.
     #[arg(long, conflicts_with = "target")]
     pub(crate) stdout: bool,
+    /// A database: up to everything that was acknowledged.
+    #[arg(long, conflicts_with_all = ["to_time", "to_lsn", "to_transaction", "stdout"])]
+    pub(crate) latest: bool,
+    /// A database: up to this position of its log, as `0/3000148`.
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["to_time", "to_transaction", "stdout"])]
+    pub(crate) to_lsn: Option<String>,
+    /// A database: up to the commit of this transaction, with it.
+    #[arg(long, value_name = "XID", conflicts_with_all = ["to_time", "stdout"])]
+    pub(crate) to_transaction: Option<u32>,
+    /// A database: where a tablespace goes, as `OID=DIR`; else it goes where it was.
+    #[arg(long, value_name = "OID=DIR")]
+    pub(crate) tablespace: Vec<String>,
+    /// A database: restore the log that it needs, too, so that the server needs neither this
+    /// program nor a key to start.
+    #[arg(long)]
+    pub(crate) with_log: bool,
     /// Only say what would change.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -74,6 +90,9 @@ struct Statement {
 pub(crate) fn run(args: &RestoreArgs, output: Output) -> CliResult {
     protect_memory();
     let repository = args.opening.open()?;
+    if super::restore_postgres::is_meant(args, &repository) {
+        return super::restore_postgres::run(args, &repository, output);
+    }
     let (seq, backup) = args.which.find(&repository)?;
     let blobs = repository.blobs()?;
     if args.stdout {

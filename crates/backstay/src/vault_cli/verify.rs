@@ -52,7 +52,12 @@ pub(crate) fn run(args: &VerifyArgs, output: Output) -> CliResult {
         None => Depth::Structure,
     };
     let bytes_read = Arc::new(AtomicU64::new(0));
-    let request = VerifyRequest { depth, workers: workers(), bytes_read: Arc::clone(&bytes_read) };
+    let request = VerifyRequest {
+        depth,
+        workers: workers(),
+        bytes_read: Arc::clone(&bytes_read),
+        memory: Some(args.opening.state_dir.clone()),
+    };
     let done = || bytes_read.load(Ordering::Relaxed);
     let (report, took) =
         with_progress(0, done, || timed(|| vault::verify::run(&repository, &request)));

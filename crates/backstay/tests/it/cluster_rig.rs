@@ -110,7 +110,8 @@ impl TestCluster {
             TestCluster { nodes: Vec::new(), client: None, _store: store, network, dir };
         let file = cluster.dir.path().join("cluster.toml").to_string_lossy().into_owned();
         let data = cluster.path(0, "data");
-        cluster.must(&["init", "--config", &file, "--node", NODES[0], "--data", &data]);
+        let init = ["init", "--no-measure", "--config", &file, "--node", NODES[0]];
+        cluster.must(&[&init[..], &["--data", &data]].concat());
         cluster.start_node(0);
         for (node, name) in NODES.iter().enumerate().skip(1) {
             // The first node has just started, or has just gained a voter: not at once, then soon.
@@ -127,8 +128,14 @@ impl TestCluster {
         cluster
     }
 
-    fn path(&self, node: usize, name: &str) -> String {
+    /// A path below a node's directory.
+    pub(crate) fn path(&self, node: usize, name: &str) -> String {
         self.dir.path().join(NODES[node]).join(name).to_string_lossy().into_owned()
+    }
+
+    /// Where a node's API answers.
+    pub(crate) fn api(&self, node: usize) -> String {
+        self.network.api(node).to_string()
     }
 
     fn start_part(&self, node: usize, part: &str) -> Process {
@@ -143,14 +150,15 @@ impl TestCluster {
         Process(command.spawn().unwrap())
     }
 
-    fn start_node(&mut self, node: usize) {
+    /// Starts the three processes of a node.
+    pub(crate) fn start_node(&mut self, node: usize) {
         let [launcher, guard, agent] =
             ["launcher", "guard", "agent"].map(|part| self.start_part(node, part));
         self.nodes.push(Node { launcher, guard, agent });
     }
 
     /// Runs a command; its output where it succeeded.
-    fn call(&self, words: &[&str]) -> Result<String, String> {
+    pub(crate) fn call(&self, words: &[&str]) -> Result<String, String> {
         let output = Command::new(env!("CARGO_BIN_EXE_backstay")).args(words).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
@@ -161,7 +169,7 @@ impl TestCluster {
     }
 
     /// Asks one node as the operator.
-    fn ask(&self, node: usize, words: &[&str]) -> Option<String> {
+    pub(crate) fn ask(&self, node: usize, words: &[&str]) -> Option<String> {
         let (credential, api) = (self.path(0, "data/operator.pem"), self.network.api(node));
         let api = api.to_string();
         let all = [words, &["--credential", &credential, "--api", &api]].concat();
@@ -237,6 +245,39 @@ impl TestCluster {
         }
     }
 
+    /// What the processes said last.
+    fn show_logs(&self) {
+        for node in NODES {
+            for part in ["agent", "launcher", "guard"] {
+                let name = format!("{node}-{part}.log");
+                let text = std::fs::read_to_string(self.dir.path().join(&name)).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
+                eprintln!("--- {name}\n{}", lines[from..].join("\n"));
+            }
+        }
+    }
+
+    /// Turns all nodes off, as a loss of power does.
+    pub(crate) fn off(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.kill_node(node);
+            let Node { agent, guard, launcher } = &mut self.nodes[node];
+            for process in [agent, guard, launcher] {
+                process.0.wait().unwrap();
+            }
+            std::fs::remove_dir_all(self.path(node, "run")).unwrap();
+        }
+        self.nodes.clear();
+    }
+
+    /// Turns the rest of the nodes on again, and waits until the service is whole.
+    pub(crate) fn on(&mut self) {
+        (self.nodes.len()..NODES.len()).for_each(|node| self.start_node(node));
+        self.until_whole();
+        self.served();
+    }
+
     /// The process id of a node's instance.
     pub(crate) fn instance(&self, node: usize) -> Option<u32> {
         let run = self.dir.path().join(NODES[node]).join("run");
@@ -276,8 +317,14 @@ impl TestCluster {
     }
 }
 
+/// Lines of each log that a failed test shows.
+const LOG_LINES_SHOWN: usize = 40;
+
 impl Drop for TestCluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
         for node in (0..self.nodes.len()).rev() {
             self.kill_node(node);
         }

@@ -181,7 +181,7 @@ impl Server {
 
     /// Writes the lease file as the launcher does: `until_ns` on the boot-time clock.
     pub(crate) fn lease(&self, epoch: &str, until_ns: u64) {
-        self.lease.activate(epoch.parse().unwrap(), Moment(until_ns));
+        self.lease.activate(epoch.parse().unwrap(), 1, Moment(until_ns));
     }
 
     fn tell(&mut self, line: &str) -> String {

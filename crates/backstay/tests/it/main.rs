@@ -1,8 +1,11 @@
 //! Tests that start the binary: one program, so that it is linked once.
 
+mod certificates;
 mod cluster_rig;
 mod demo_orders;
 mod demo_relay;
 mod demo_rig;
 mod demo_whole;
+mod figures;
+mod measuring;
 mod node_parts;

@@ -33,6 +33,14 @@ pub(super) fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Cha
             let (resource, epoch, timing) = (resource.clone(), *epoch, *timing);
             Some(Some(EventKind::Active { resource, node, epoch, timing }))
         }
+        Command::Stuck { resource, epoch } => {
+            let holder = held_mut(state, resource, *epoch)?.holder.as_mut()?;
+            if core::mem::replace(&mut holder.stuck, true) {
+                return None;
+            }
+            let (resource, node, epoch) = (resource.clone(), holder.node.clone(), *epoch);
+            Some(Some(EventKind::Stuck { resource, node, epoch }))
+        }
         Command::Failed { .. } => failed(state, entry),
         Command::Quarantine { resource } => {
             let (since, wall_ms) = (state.now, entry.wall_ms);
@@ -104,6 +112,7 @@ fn assign(state: &mut ClusterState, index: u64, entry: &Entry) -> Change {
         wall_ms: entry.wall_ms,
         releasing: false,
         active: false,
+        stuck: false,
         spec_version: state.spec_version,
     });
     while held.moves.len() >= MOVES_MAX {

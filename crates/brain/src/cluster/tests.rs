@@ -1,57 +1,18 @@
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use model::report::{Failure, FailureSignature};
-use model::spec::{
-    ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
-};
-use model::state::{FailureKey, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole};
-use model::{Epoch, NodeName, Profile, ReplicaId, ResourceName};
+use model::spec::{ClusterSpec, Standby};
+use model::state::{FailureKey, TokenRecord, TokenRole};
+use model::{Epoch, ReplicaId};
 
 use super::*;
-
-fn node(name: &str) -> NodeName {
-    NodeName::new(name).unwrap()
-}
-
-fn resource() -> ResourceName {
-    ResourceName::new("r").unwrap()
-}
-
-fn epoch(counter: u64) -> Epoch {
-    Epoch { generation: 1, counter }
-}
-
-fn request(name: &str, token: Option<u8>) -> JoinRequest {
-    let token = token.map(|byte| [byte; 32]);
-    JoinRequest { node: node(name), role: MemberRole::Voter, token, datagram_key: [0; 32] }
-}
+use crate::fixtures::{cluster_spec, epoch, genesis, node, request, resource, resource_spec};
 
 fn spec() -> ClusterSpec {
-    let resource_spec = ResourceSpec {
-        kind: ResourceKind::Process(ProcessSpec::default()),
-        standby: Standby::Cold,
-        prefer: Vec::new(),
-        nodes: BTreeSet::new(),
-        spread: None,
-        with: None,
-        after: Vec::new(),
-        health: Vec::new(),
-        rto_ms: None,
-        rpo_bytes: None,
-        recovery: RecoverySpec::default(),
-        failback: Failback::Manual,
-    };
-    let nodes = ["a", "b"].into_iter().map(|name| (node(name), NodeSpec::default()));
-    ClusterSpec {
-        name: String::from("test"),
-        profile: Profile::Lan,
-        nodes: nodes.collect(),
-        resources: BTreeMap::from([(resource(), resource_spec)]),
-        ..ClusterSpec::default()
-    }
+    cluster_spec(&["a", "b"], resource_spec(Standby::Cold))
 }
 
 struct Log {
@@ -62,14 +23,7 @@ struct Log {
 impl Log {
     fn new() -> Log {
         let mut log = Log { state: ClusterState::default(), at_ms: 0 };
-        let genesis = Genesis {
-            cluster_id: 1,
-            generation: 1,
-            spec: spec(),
-            text: String::new(),
-            authorities: Vec::new(),
-            first: request("a", None),
-        };
+        let genesis = genesis(spec());
         assert_eq!(log.apply(Command::Genesis(genesis)), Applied::Done);
         log
     }

@@ -103,6 +103,14 @@ fn resource(state: &ClusterState, view: &View, name: &model::ResourceName) -> Op
     if held.quarantine.is_some() {
         return Some(format!("{name} is quarantined and runs nowhere"));
     }
+    if let Some(holder) = held.holder.as_ref().filter(|h| h.stuck) {
+        return Some(format!(
+            "{name} can't be stopped on {} and its machine was not rebooted for it: nobody takes \
+             over until it is gone; reboot or power off {0}, then say so with `backstay failover \
+             {name} --confirm-stopped {0}` if it does not come back",
+            holder.node
+        ));
+    }
     let Some(holder) = &held.holder else { return Some(format!("{name} runs nowhere")) };
     let spare = view.iter().any(|(node, seen)| {
         *node != holder.node

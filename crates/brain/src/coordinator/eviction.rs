@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use model::report::{Evidence, EvidenceGround};
+use model::report::{Evidence, EvidenceGround, InstancePhase};
 use model::state::{ClusterState, Holder};
 use model::{Moment, Reason, ReplicaId, ResourceName};
 
@@ -32,6 +32,12 @@ impl Coordinator {
             };
             return Some((evidence, vec![reason]));
         }
+        if holder.stuck
+            && !pulse.plants().has(Plant::StuckForgotten)
+            && !self.successor_is_clean(state, resource, holder)
+        {
+            return None;
+        }
         if !pulse.bar_if_lapsed(now, holder.replica) {
             return None;
         }
@@ -53,6 +59,24 @@ impl Coordinator {
             age_us: age.map_or(0, |age| age.as_us()),
         };
         Some((evidence, vec![reason]))
+    }
+
+    /// What could not be stopped ended with the machine: its next incarnation, which sees what runs
+    /// there, knows of no such instance.
+    fn successor_is_clean(
+        &self,
+        state: &ClusterState,
+        resource: &ResourceName,
+        holder: &Holder,
+    ) -> bool {
+        let successor = state.replica_of(&holder.node).filter(|r| *r != holder.replica);
+        let report = successor.and_then(|replica| self.report(replica));
+        report.is_some_and(|report| {
+            let has = |i: &model::report::InstanceStatus| {
+                i.resource == *resource && (i.epoch.is_some() || i.phase == InstancePhase::Stuck)
+            };
+            report.ready && !report.instances.iter().any(has)
+        })
     }
 
     fn evidence(

@@ -133,8 +133,7 @@ impl Coordinator {
 
     /// Whether a failure of this resource is on its way through the log: what it leads to is not
     /// known before it is applied.
-    pub(super) fn failure_pending(&self, resource: &ResourceName, out: &[Decision]) -> bool {
-        let _ = out;
+    pub(super) fn failure_pending(&self, resource: &ResourceName) -> bool {
         self.reports.values().any(|(report, _)| {
             report.failures.iter().any(|f| {
                 f.resource == *resource

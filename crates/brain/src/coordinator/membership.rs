@@ -118,12 +118,7 @@ impl Coordinator {
     }
 
     /// Chooses whom to hand over to on request.
-    pub(super) fn successor(
-        &self,
-        state: &ClusterState,
-        group: &Group,
-        _now: Moment,
-    ) -> Option<ReplicaId> {
+    pub(super) fn successor(&self, state: &ClusterState, group: &Group) -> Option<ReplicaId> {
         state
             .members
             .values()

@@ -32,8 +32,6 @@ pub use membership::{Group, MembershipChange, Progress};
 
 /// A node whose log is this many entries behind is still catching up.
 pub const CATCHING_UP_ENTRIES: u64 = 1_000;
-/// Most requests that wait for their commit.
-pub const REQUESTS_MAX: usize = 256;
 
 /// One decision, on its way out.
 // A few live at once and each is handled at once: a box would cost more than the copy.
@@ -321,6 +319,7 @@ fn subject(command: &Command) -> Option<Subject> {
         | Command::Release { resource, .. }
         | Command::Vacate { resource, .. }
         | Command::Active { resource, .. }
+        | Command::Stuck { resource, .. }
         | Command::Quarantine { resource }
         | Command::Switchover { resource, .. }
         | Command::EndSwitchover { resource } => Some(Subject::Resource(resource.clone())),

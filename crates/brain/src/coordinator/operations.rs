@@ -1,17 +1,19 @@
 //! Operators' requests: checked, and turned into commands.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
 use model::command::{Command, RequestId};
 use model::operation::{Operation, Refusal, Scope, WINDOW_MAX_MS};
+use model::report::{Evidence, EvidenceGround};
 use model::spec::{NODES_MAX, RESOURCES_MAX, VOTERS_MAX};
 use model::state::{ClusterState, JoinRequest, TOKENS_MAX};
 use model::{ClusterSpec, NodeName, Reason, ReplicaId, ResourceName};
 
 use super::{Coordinator, Decision, Group, Now};
-use crate::placement::{self, View, Wish};
+use crate::placement::{self, NodeHealth, View, Wish};
 use crate::pulse::Pulse;
 
 /// Who asks: the request's name and the person or node, from the certificate.
@@ -55,7 +57,7 @@ impl Coordinator {
         if let Operation::Transfer { to } = &operation {
             let candidate = match to {
                 Some(node) => Some(voter(state, node)?),
-                None => self.successor(state, group, now.moment),
+                None => self.successor(state, group),
             };
             let candidate = candidate.ok_or(Refusal::NoCandidate)?;
             if candidate == self.me {
@@ -93,6 +95,9 @@ impl Coordinator {
                 return self.switchover(state, view, resource, to);
             }
             Operation::Failover { resource } => self.failover(state, resource)?,
+            Operation::ConfirmStopped { resource, node } => {
+                self.confirm_stopped(state, view, resource, &node)?
+            }
             Operation::Drain { node, for_ms } => {
                 known_node(state, &node)?;
                 Command::Drain { node, until: until(for_ms)? }
@@ -148,6 +153,34 @@ impl Coordinator {
         let epoch = holder.epoch;
         self.not_pending(&resource)?;
         Ok(Command::Release { resource, epoch })
+    }
+
+    /// A person stands in for the proof that a stuck instance is gone. A machine that still says
+    /// something is not off.
+    fn confirm_stopped(
+        &self,
+        state: &ClusterState,
+        view: &View,
+        resource: ResourceName,
+        node: &NodeName,
+    ) -> Result<Command, Refusal> {
+        let held = held(state, &resource)?;
+        let Some(holder) = held.holder.as_ref().filter(|h| h.stuck && h.node == *node) else {
+            return Err(Refusal::NotNow(format!("no instance of it is stuck on {node}")));
+        };
+        if view.get(node).is_some_and(|seen| seen.health != NodeHealth::Down) {
+            return Err(Refusal::NotNow(format!("{node} still answers: power it off first")));
+        }
+        self.not_pending(&resource)?;
+        let evidence = Evidence {
+            resource: resource.clone(),
+            epoch: holder.epoch,
+            replica: holder.replica,
+            guard: None,
+            ground: EvidenceGround::Confirmed,
+            age_us: 0,
+        };
+        Ok(Command::Vacate { resource, epoch: holder.epoch, evidence: Some(evidence) })
     }
 
     /// A node asks for a longer lease (rule 7).

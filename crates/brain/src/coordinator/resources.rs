@@ -69,10 +69,10 @@ impl Coordinator {
             self.trace_fenced(moment, &evidence);
             return self.vacant(now, pulse, case, Some(evidence), reasons, out);
         }
-        if holder.releasing {
+        if self.note_stuck(now, case, holder, out) || holder.releasing {
             return;
         }
-        if let Some(reasons) = self.must_release(now, case, holder) {
+        if let Some(reasons) = self.must_release(case, holder) {
             if let Some(first) = dependent_in_the_way(case) {
                 return self.release_dependent(now, case.state, first, out);
             }
@@ -81,6 +81,30 @@ impl Coordinator {
         }
         self.note_active(now, case, holder, out);
         self.failback(now, case, holder, out);
+    }
+
+    /// The holder said that its instance can't be stopped: recorded before anything else about
+    /// it, so that no coordinator takes the end of its lease for the end of the instance.
+    fn note_stuck(
+        &mut self,
+        now: Now,
+        case: &Case<'_>,
+        holder: &Holder,
+        out: &mut Vec<Decision>,
+    ) -> bool {
+        let stuck = self.report(holder.replica).is_some_and(|report| {
+            report.instances.iter().any(|i| {
+                i.resource == *case.name
+                    && i.phase == InstancePhase::Stuck
+                    && i.epoch == Some(holder.epoch)
+            })
+        });
+        if !stuck || holder.stuck {
+            return false;
+        }
+        let command = Command::Stuck { resource: case.name.clone(), epoch: holder.epoch };
+        self.propose(now, command, Vec::new(), out);
+        true
     }
 
     /// The holder said that it is active: recorded once, with the measured phases.
@@ -103,7 +127,7 @@ impl Coordinator {
     }
 
     /// Why the holder has to give up although it could go on; `None` where it needn't.
-    fn must_release(&self, now: Now, case: &Case<'_>, holder: &Holder) -> Option<Vec<Reason>> {
+    fn must_release(&self, case: &Case<'_>, holder: &Holder) -> Option<Vec<Reason>> {
         let state = case.state;
         let Some(spec) = case.spec else {
             return Some(vec![Reason::SpecChanged { version: state.spec_version }]);
@@ -143,7 +167,6 @@ impl Coordinator {
                 return Some(why);
             }
         }
-        let _ = now;
         None
     }
 
@@ -198,7 +221,7 @@ impl Coordinator {
     ) {
         // What a failure leads to is decided once it is in the log; its entry is on its way in
         // front of this one, so this costs no time, only a second look.
-        let waiting = self.failure_pending(case.name, out);
+        let waiting = self.failure_pending(case.name);
         match self.next_place(now, case, waiting) {
             Ok((node, why)) => {
                 reasons.extend(why);
@@ -250,7 +273,7 @@ impl Coordinator {
         if let Some(other) = spec.after.iter().find(|other| !is_active(state, other)) {
             return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
         }
-        if let Some(other) = spec.with.as_ref().filter(|other| self.is_leaving(now, case, other)) {
+        if let Some(other) = spec.with.as_ref().filter(|other| self.is_leaving(case, other)) {
             return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
         }
         let clock = self.cluster_now(now.moment);
@@ -282,14 +305,14 @@ impl Coordinator {
 
     /// The resource that this one runs with is about to leave its node: nothing is started beside
     /// it any more, or it would have to be stopped again first, and again.
-    fn is_leaving(&self, now: Now, case: &Case<'_>, other: &ResourceName) -> bool {
+    fn is_leaving(&self, case: &Case<'_>, other: &ResourceName) -> bool {
         let Some(held) = case.state.resources.get(other) else { return false };
         let spec = case.state.spec.resources.get(other);
         let there = Case { name: other, spec, held, state: case.state, view: case.view };
         let maintained = case.state.in_maintenance(other);
         held.holder
             .as_ref()
-            .is_some_and(|holder| !maintained && self.must_release(now, &there, holder).is_some())
+            .is_some_and(|holder| !maintained && self.must_release(&there, holder).is_some())
     }
 
     /// The node that is left because something failed there, or because it is to be left.

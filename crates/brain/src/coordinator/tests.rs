@@ -1,5 +1,4 @@
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,16 +9,13 @@ use model::operation::{Operation, Refusal};
 use model::report::{
     Evidence, EvidenceGround, Failure, FailureReport, InstancePhase, InstanceStatus, Report,
 };
-use model::spec::{
-    ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
-};
-use model::state::{
-    FailureKey, FailureRecord, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole,
-};
+use model::spec::{Failback, RecoverySpec, ResourceSpec, Standby};
+use model::state::{FailureKey, FailureRecord, TokenRecord, TokenRole};
 
 use super::operations::Asker;
 use super::*;
 use crate::cluster;
+use crate::fixtures::{cluster_spec, genesis, node, request, resource, resource_spec};
 use crate::plant::Plants;
 use crate::pulse::{PulseConfig, RaftView, Succession};
 
@@ -27,31 +23,6 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(2);
 const C: ReplicaId = ReplicaId(3);
-
-fn node(name: &str) -> NodeName {
-    NodeName::new(name).unwrap()
-}
-
-fn resource() -> ResourceName {
-    ResourceName::new("r").unwrap()
-}
-
-fn resource_spec(standby: Standby) -> ResourceSpec {
-    ResourceSpec {
-        kind: ResourceKind::Process(ProcessSpec::default()),
-        standby,
-        prefer: Vec::new(),
-        nodes: BTreeSet::new(),
-        spread: None,
-        with: None,
-        after: Vec::new(),
-        health: Vec::new(),
-        rto_ms: None,
-        rpo_bytes: None,
-        recovery: RecoverySpec { restarts: 1, ..RecoverySpec::default() },
-        failback: Failback::Manual,
-    }
-}
 
 /// A coordinator on node a with a log that commits at once, and two silent peers that hear.
 struct Office {
@@ -69,6 +40,7 @@ struct Office {
 impl Office {
     fn new(standby: Standby, change: impl FnOnce(&mut ResourceSpec)) -> Office {
         let mut spec = resource_spec(standby);
+        spec.recovery.restarts = 1;
         change(&mut spec);
         let mut office = Office::idle(first_state(spec));
         for replica in [A, B, C] {
@@ -235,35 +207,14 @@ fn evidence(replica: ReplicaId, epoch: Epoch) -> Evidence {
 }
 
 fn first_state(spec: ResourceSpec) -> ClusterState {
-    let request = |name| JoinRequest {
-        node: node(name),
-        role: MemberRole::Voter,
-        token: Some([1; 32]),
-        datagram_key: [0; 32],
-    };
-    let nodes = NODES.map(|name| (node(name), NodeSpec { voter: true, ..NodeSpec::default() }));
-    let spec = ClusterSpec {
-        name: "test".into(),
-        profile: Profile::Lan,
-        nodes: BTreeMap::from(nodes),
-        resources: BTreeMap::from([(resource(), spec)]),
-        ..ClusterSpec::default()
-    };
     let mut state = ClusterState::default();
-    let mut commands = vec![Command::Genesis(Genesis {
-        cluster_id: 1,
-        generation: 1,
-        spec,
-        text: String::new(),
-        authorities: Vec::new(),
-        first: request("a"),
-    })];
+    let mut commands = vec![Command::Genesis(genesis(cluster_spec(&NODES, spec)))];
     for (n, name) in NODES.into_iter().enumerate().skip(1) {
         let hash = [n as u8; 32];
         let (role, expires) = (TokenRole::Voter, ClusterMs(u64::MAX));
         let token = TokenRecord { hash, role, node: None, expires, used: false };
         commands.push(Command::AddToken { token });
-        let request = JoinRequest { token: Some(hash), ..request(name) };
+        let request = request(name, Some(n as u8));
         commands.push(Command::Join { request, replica: ReplicaId(n as u64 + 1) });
     }
     for (index, command) in commands.into_iter().enumerate() {
@@ -479,4 +430,61 @@ fn the_poison_guard_counts_nodes_with_the_same_failure_within_the_window() {
     check(vec![record("a", 1, late.clone(), 1_500), record("b", 2, other, 1_600)], false);
     check(vec![record("a", 1, late.clone(), 999), record("b", 2, late.clone(), 1_600)], false);
     check(vec![record("a", 1, late.clone(), 1_000), record("b", 2, late, 1_600)], true);
+}
+
+/// The holder on b says that it can't stop its instance, and then nothing more.
+fn stuck_and_silent() -> Office {
+    let mut office = Office::new(Standby::Cold, |spec| spec.prefer = vec![node("b")]);
+    office.activate();
+    let epoch = office.held().epoch;
+    office.report(B, vec![instance(InstancePhase::Stuck, Some(epoch))]);
+    let commands = office.pass_for(20);
+    assert_eq!(commands, [Command::Stuck { resource: resource(), epoch }]);
+    office.up.retain(|replica| *replica != B);
+    assert_eq!(office.pass_for(5_000), [], "its lease has lapsed, and that is not enough");
+    assert!(office.coordinator.alarms().raised().any(|(_, what)| what.contains("confirm-stopped")));
+    office
+}
+
+#[test]
+fn what_cannot_be_stopped_keeps_its_resource_until_it_is_seen_to_be_gone() {
+    let mut office = stuck_and_silent();
+    let epoch = office.held().epoch;
+    office.up.push(B);
+    office.report(B, Vec::new()).evidence.push(evidence(B, epoch));
+    office.pass_for(100);
+    let holder = office.held().holder.clone().unwrap();
+    assert!(holder.epoch > epoch && !holder.stuck, "{holder:?}");
+}
+
+#[test]
+fn a_person_may_stand_in_for_the_proof_once_the_node_is_silent() {
+    let confirm = |name: &str| Operation::ConfirmStopped { resource: resource(), node: node(name) };
+    let mut office = stuck_and_silent();
+    assert!(matches!(office.operate(confirm("c")), Err(Refusal::NotNow(_))), "not where it is");
+    let commands = office.operate(confirm("b")).unwrap();
+    assert!(matches!(&commands[..], [Command::Vacate { evidence: Some(e), .. }]
+        if e.ground == EvidenceGround::Confirmed));
+    office.pass_for(100);
+    assert_ne!(office.holder().map(|(node, _)| node), Some("b"));
+
+    let mut office = stuck_and_silent();
+    office.up.push(B);
+    office.pass_for(100);
+    let refusal = office.operate(confirm("b"));
+    assert!(matches!(refusal, Err(Refusal::NotNow(why)) if why.contains("still answers")));
+}
+
+#[test]
+fn a_reinstalled_node_that_runs_nothing_is_proof_too() {
+    let mut office = stuck_and_silent();
+    let epoch = office.held().epoch;
+    office.state.members.get_mut(&node("b")).unwrap().replica = ReplicaId(9);
+    office.report(ReplicaId(9), Vec::new()).ready = false;
+    assert_eq!(office.pass_for(100), [], "its launcher has not looked yet");
+    office.report(ReplicaId(9), vec![instance(InstancePhase::Stuck, None)]);
+    assert_eq!(office.pass_for(100), [], "it is still there");
+    office.report(ReplicaId(9), Vec::new());
+    office.pass_for(100);
+    assert!(office.held().epoch > epoch);
 }

@@ -42,3 +42,14 @@ pub fn proves(evidence: Option<&Evidence>, held: &Held) -> Verdict {
         format!("{} still acts under epoch {} although {}", held.replica, e.epoch, e.ground)
     })
 }
+
+/// An instance that its node could not stop keeps its resource: `acts` says whether one that was
+/// recorded so is still there when another node takes over.
+///
+/// # Errors
+/// It is.
+pub fn is_gone(resource: &ResourceName, epoch: Epoch, acts: bool) -> Verdict {
+    hold(!acts, "evidence", || {
+        format!("{resource} was taken from an instance that can't be stopped, epoch {epoch}")
+    })
+}

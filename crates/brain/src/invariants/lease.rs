@@ -55,3 +55,28 @@ pub fn covers(activation: &Activation) -> Verdict {
         format!("{} activated something without a lease or a guard", activation.replica)
     })
 }
+
+/// What a guard left running when it looked.
+#[derive(Debug, Clone, Copy)]
+pub struct Left {
+    /// Where.
+    pub replica: ReplicaId,
+    /// The lease that the instance became active under.
+    pub under: u64,
+    /// The lease that the page shows.
+    pub shown: Option<u64>,
+}
+
+/// Where the guard has looked, nothing goes on that became active under another lease than the
+/// one in force: the agent alone must not be what stops it.
+///
+/// # Errors
+/// It does.
+pub fn is_of_this_lease(left: &Left) -> Verdict {
+    hold(left.shown == Some(left.under), "lease", || {
+        format!(
+            "the guard of {} saw lease {:?} and left an instance of lease {} running",
+            left.replica, left.shown, left.under
+        )
+    })
+}

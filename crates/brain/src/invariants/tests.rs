@@ -1,20 +1,13 @@
 use model::heartbeat::{Grant, Heartbeat};
 use model::report::{Evidence, EvidenceGround};
 use model::state::Renounced;
-use model::{Epoch, Moment, NodeName, ReplicaId, ResourceName, Span};
+use model::{Moment, NodeName, ReplicaId, Span};
 
 use super::*;
+use crate::fixtures::{epoch, resource};
 
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(2);
-
-fn epoch(counter: u64) -> Epoch {
-    Epoch { generation: 1, counter }
-}
-
-fn resource() -> ResourceName {
-    ResourceName::new("r").unwrap()
-}
 
 #[test]
 fn a_vote_before_the_promise_ends_needs_a_renounce_entry_of_that_candidate_and_term() {

@@ -7,7 +7,7 @@ use model::spec::ResourceKind;
 use model::state::ClusterState;
 use model::{Epoch, Moment, ResourceName, Span};
 
-use super::{Instance, InstanceEvent, Member};
+use super::{Instance, InstanceEvent, Member, Running, Undone};
 
 /// A standby that keeps failing is restarted at most this often, in milliseconds.
 const STANDBY_PAUSE_MAX_MS: u64 = 30_000;
@@ -42,28 +42,35 @@ impl Member {
                     instance.active_at = now;
                 }
             }
-            InstanceEvent::Gone { resource, failure, asked, age } => {
-                self.on_gone(now, state, &resource, failure, asked, age);
+            InstanceEvent::Gone { resource, number, failure, asked, age } => {
+                if self.is_it(&resource, number) {
+                    self.on_gone(now, state, &resource, failure, asked, age);
+                }
             }
-            InstanceEvent::Burnt(resource, epoch) => {
+            InstanceEvent::Burnt { resource, epoch, gone } => {
                 self.burn(now, &resource, epoch, EvidenceGround::Lapsed);
-                if self.instances.get(&resource).is_some_and(|i| i.epoch == Some(epoch)) {
-                    self.instances.remove(&resource);
+                let acted = |i: &&mut Instance| gone && i.epoch == Some(epoch);
+                if let Some(instance) = self.instances.get_mut(&resource).filter(acted) {
+                    // Nothing of it acts any more; the launcher's own word, which ends it, follows.
+                    instance.epoch = None;
+                    instance.phase = InstancePhase::Stopping;
                 }
             }
             InstanceEvent::Refused { resource, failure, runs } => {
                 self.on_refused(now, &resource, failure, runs);
             }
-            InstanceEvent::NotNow(resource) => self.on_not_now(now, state, &resource),
-            InstanceEvent::EpochRefused(resource, epoch) => {
+            InstanceEvent::NotNow(resource, what) => self.on_not_now(now, state, &resource, what),
+            InstanceEvent::EpochRefused(resource, epoch, what) => {
                 self.burn(now, &resource, epoch, EvidenceGround::NeverStarted);
-                self.on_not_now(now, state, &resource);
+                self.on_not_now(now, state, &resource, what);
+            }
+            InstanceEvent::StopFailed(resource) => {
+                self.note_failure(now, &resource, None, Failure::StopFailed, Span::ZERO);
             }
             InstanceEvent::Stuck(resource) => {
                 if let Some(instance) = self.instances.get_mut(&resource) {
                     instance.phase = InstancePhase::Stuck;
                 }
-                self.note_failure(now, &resource, None, Failure::StopFailed, Span::ZERO);
             }
             InstanceEvent::Health { resource, failed } => {
                 if let Some(instance) = self.instances.get_mut(&resource) {
@@ -78,14 +85,9 @@ impl Member {
         }
     }
 
-    fn adopt(
-        &mut self,
-        now: Moment,
-        state: &ClusterState,
-        running: Vec<(ResourceName, InstancePhase, Option<Epoch>)>,
-    ) {
+    fn adopt(&mut self, now: Moment, state: &ClusterState, running: Vec<Running>) {
         let before = core::mem::take(&mut self.instances);
-        for (resource, phase, epoch) in running {
+        for Running { resource, number, phase, epoch } in running {
             let kind = match (before.get(&resource), state.spec.resources.get(&resource)) {
                 (Some(instance), _) => instance.kind.clone(),
                 (None, Some(spec)) => spec.kind.clone(),
@@ -93,7 +95,8 @@ impl Member {
             };
             // What was handed its epoch before this boot counts as of the boot's beginning.
             let lapses = before.get(&resource).map_or(0, |instance| instance.lapses);
-            let instance = Instance { phase, epoch, healthy: true, active_at: now, kind, lapses };
+            let (healthy, active_at) = (true, now);
+            let instance = Instance { number, phase, epoch, healthy, active_at, kind, lapses };
             self.instances.insert(resource, instance);
         }
         // What ran under the launcher before and is not in its list is gone for good.
@@ -137,20 +140,31 @@ impl Member {
         }
     }
 
+    /// Whether a number is that of the present instance, and not of one before it.
+    fn is_it(&self, resource: &ResourceName, number: u64) -> bool {
+        self.instances.get(resource).is_some_and(|i| i.number == number)
+    }
+
     /// Nothing was done: what was on its way to be started is not there, what was on its way to
     /// another role is what it was.
-    fn on_not_now(&mut self, now: Moment, state: &ClusterState, resource: &ResourceName) {
+    fn on_not_now(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        resource: &ResourceName,
+        what: Undone,
+    ) {
         let Some(instance) = self.instances.get_mut(resource) else { return };
-        match instance.phase {
-            InstancePhase::Starting => {
+        match (instance.phase, what) {
+            (InstancePhase::Starting, Undone::Start) => {
                 self.instances.remove(resource);
                 self.pause(now, state, resource);
             }
-            InstancePhase::Promoting => {
+            (InstancePhase::Promoting, Undone::Promote) => {
                 instance.phase = InstancePhase::Standby;
                 instance.epoch = None;
             }
-            InstancePhase::Stopping if instance.epoch.is_some() => {
+            (InstancePhase::Stopping, Undone::End) if instance.epoch.is_some() => {
                 instance.phase = InstancePhase::Active;
             }
             _ => {}

@@ -50,6 +50,8 @@ pub enum Action {
     Start {
         /// Of which resource.
         resource: ResourceName,
+        /// Its number: what is told of another number is about another instance.
+        number: u64,
         /// How.
         role: StartRole,
     },
@@ -71,12 +73,37 @@ pub enum Action {
     Stop {
         /// Which.
         resource: ResourceName,
+        /// Its number.
+        number: u64,
+        /// The epoch that it was handed; none for a standby.
+        epoch: Option<Epoch>,
+        /// Kill it without asking: its epoch must end now.
+        at_once: bool,
     },
-    /// Kill it at once: its epoch must end now.
-    Kill {
-        /// Which.
-        resource: ResourceName,
-    },
+}
+
+/// An instance that the launcher has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Of which resource.
+    pub resource: ResourceName,
+    /// Its number.
+    pub number: u64,
+    /// What it does.
+    pub phase: InstancePhase,
+    /// The epoch that it was handed; none for a standby.
+    pub epoch: Option<Epoch>,
+}
+
+/// What the launcher did not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undone {
+    /// A start.
+    Start,
+    /// A promotion.
+    Promote,
+    /// A demotion or a stop.
+    End,
 }
 
 /// What launcher, guard and health checks tell.
@@ -86,8 +113,8 @@ pub enum InstanceEvent {
     LauncherUp {
         /// Incarnation of the guard, where one is alive.
         guard: Option<u64>,
-        /// What runs: resource, whether active or on the way there, epoch, whether ready.
-        running: Vec<(ResourceName, InstancePhase, Option<Epoch>)>,
+        /// What runs.
+        running: Vec<Running>,
     },
     /// The launcher is gone; nothing is known of the instances.
     LauncherDown,
@@ -103,6 +130,8 @@ pub enum InstanceEvent {
     Gone {
         /// Which.
         resource: ResourceName,
+        /// Its number.
+        number: u64,
         /// How it ended.
         failure: Failure,
         /// Whether it was told to.
@@ -110,8 +139,15 @@ pub enum InstanceEvent {
         /// How long ago it ended.
         age: Span,
     },
-    /// The guard stopped it because the lease had passed, and nothing is left of it.
-    Burnt(ResourceName, Epoch),
+    /// Nothing acts under this epoch here any more, and never will.
+    Burnt {
+        /// Of which resource.
+        resource: ResourceName,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// The guard has seen that nothing is left of the instance that did.
+        gone: bool,
+    },
     /// It could not be started, or not promoted; it does not run, or runs as standby.
     Refused {
         /// Which.
@@ -122,10 +158,12 @@ pub enum InstanceEvent {
         runs: bool,
     },
     /// The launcher did nothing, for a reason that may pass (no lease, no guard, busy): ask again.
-    NotNow(ResourceName),
+    NotNow(ResourceName, Undone),
     /// The launcher refuses this epoch for good.
-    EpochRefused(ResourceName, Epoch),
-    /// It was told to stop and can't be stopped.
+    EpochRefused(ResourceName, Epoch, Undone),
+    /// The launcher can't stop it.
+    StopFailed(ResourceName),
+    /// Neither launcher nor guard can stop it, and its node was not rebooted for it.
     Stuck(ResourceName),
     /// Its health changed.
     Health {
@@ -151,6 +189,7 @@ pub struct LeaseView {
 
 #[derive(Debug, Clone)]
 struct Instance {
+    number: u64,
     phase: InstancePhase,
     epoch: Option<Epoch>,
     healthy: bool,
@@ -177,6 +216,8 @@ pub struct Member {
     stale_upto: u64,
     pauses: BTreeMap<ResourceName, (u32, Moment)>,
     reports: u64,
+    /// Instances numbered in this boot.
+    numbered: u64,
     dirty: bool,
 }
 
@@ -196,6 +237,7 @@ impl Member {
             stale_upto: u64::MAX,
             pauses: BTreeMap::new(),
             reports: 0,
+            numbered: 0,
             dirty: true,
         }
     }
@@ -204,6 +246,13 @@ impl Member {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// A number that no other instance of this node has.
+    fn number(&mut self) -> u64 {
+        self.numbered += 1;
+        let (replica, boot) = (self.config.replica.0, self.config.boot);
+        (replica << 48).wrapping_add(boot << 24).wrapping_add(self.numbered)
     }
 
     /// The guard's incarnation, where one lives.
@@ -218,3 +267,6 @@ impl Member {
         self.launcher
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,9 +168,10 @@ impl Member {
     }
 
     fn stop(&mut self, resource: &ResourceName, at_once: bool) -> Option<Action> {
-        self.instances.get_mut(resource)?.phase = InstancePhase::Stopping;
-        let resource = resource.clone();
-        Some(if at_once { Action::Kill { resource } } else { Action::Stop { resource } })
+        let instance = self.instances.get_mut(resource)?;
+        instance.phase = InstancePhase::Stopping;
+        let (resource, number, epoch) = (resource.clone(), instance.number, instance.epoch);
+        Some(Action::Stop { resource, number, epoch, at_once })
     }
 
     fn start(
@@ -198,9 +199,9 @@ impl Member {
         let kind = spec.kind.clone();
         let phase = InstancePhase::Starting;
         let lapses = self.lapses_seen;
-        let active_at = Moment::ZERO;
-        let instance = Instance { phase, epoch, healthy: true, active_at, kind, lapses };
+        let (number, healthy, active_at) = (self.number(), true, Moment::ZERO);
+        let instance = Instance { number, phase, epoch, healthy, active_at, kind, lapses };
         self.instances.insert(resource.clone(), instance);
-        Some(Action::Start { resource: resource.clone(), role })
+        Some(Action::Start { resource: resource.clone(), number, role })
     }
 }

@@ -3,39 +3,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use model::report::{InstanceStatus, Report};
-use model::spec::{
-    ClusterSpec, DomainKind, Domains, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind,
-    ResourceSpec,
-};
+use model::spec::{ClusterSpec, DomainKind, Domains, NodeSpec, ResourceSpec};
 use model::state::{Holder, Member, ResourceState};
 use model::{ClusterMs, Epoch};
 
 use super::*;
-
-fn node(name: &str) -> NodeName {
-    NodeName::new(name).unwrap()
-}
-
-fn named(name: &str) -> ResourceName {
-    ResourceName::new(name).unwrap()
-}
-
-fn resource_spec(standby: Standby) -> ResourceSpec {
-    ResourceSpec {
-        kind: ResourceKind::Process(ProcessSpec::default()),
-        standby,
-        prefer: Vec::new(),
-        nodes: BTreeSet::new(),
-        spread: None,
-        with: None,
-        after: Vec::new(),
-        health: Vec::new(),
-        rto_ms: None,
-        rpo_bytes: None,
-        recovery: RecoverySpec::default(),
-        failback: Failback::Manual,
-    }
-}
+use crate::fixtures::{named, node, resource_spec};
 
 fn held_by(name: &str, active: bool) -> ResourceState {
     let holder = Holder {
@@ -46,6 +19,7 @@ fn held_by(name: &str, active: bool) -> ResourceState {
         wall_ms: 0,
         releasing: false,
         active,
+        stuck: false,
         spec_version: 1,
     };
     let last_node = Some(node(name));

@@ -37,6 +37,8 @@ impl Lease {
     }
 
     pub(super) fn extend(&mut self, now: Moment, end: Moment, term: u64, commit: u64) {
+        // A lease that has ended is not made longer: what follows it is another one.
+        self.check(now);
         if term < self.term || end <= now {
             return;
         }

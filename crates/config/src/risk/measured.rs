@@ -1,5 +1,7 @@
 //! The profile against the measured machines.
 
+use model::Profile;
+
 use super::Case;
 use crate::code::Code;
 use crate::diagnostic::Diagnostic;
@@ -30,8 +32,20 @@ pub(super) fn check(case: &Case<'_>, measurement: &Measurement, found: &mut Vec<
         );
         return;
     }
-    let lapses = lapse::expect(profile, measurement, voters);
-    if lapses.per_year() > LAPSES_PER_YEAR_NOTED {
+    if let Some(gap) = measurement.gap().filter(|_| profile < Profile::Cloud) {
+        found.push(
+            Diagnostic::new(
+                Code::NotMeasured,
+                format!("profile \"{profile}\" was not measured to the end: {gap}"),
+                "run `backstay measure --answer` on the others and measure again, or take \
+                 \"cloud\"",
+            )
+            .at_known(place, "this profile"),
+        );
+    }
+    if let Some(lapses) = lapse::expect(profile, measurement, voters)
+        && lapses.per_year() > LAPSES_PER_YEAR_NOTED
+    {
         found.push(
             Diagnostic::new(
                 Code::LeaseLapse,

@@ -29,7 +29,7 @@ pub(crate) struct Case<'a> {
 impl Case<'_> {
     /// What a budget under that profile allows for.
     pub(crate) fn allowance(&self, profile: Profile) -> Allowance {
-        self.measured.map_or_else(|| Allowance::of(profile), Measurement::allowance)
+        self.measured.map_or_else(|| Allowance::of(profile), |m| m.allowance(profile))
     }
 
     /// Whether the machines bear that profile, as far as it is known.

@@ -24,6 +24,8 @@ fn quiet() -> Measurement {
     Measurement {
         version: config::measurement::MEASUREMENT_VERSION,
         seconds: 60,
+        cluster: "t".to_string(),
+        unknown: Vec::new(),
         links: vec![link(0), link(1)],
         nodes: vec![node("a"), node("b"), node("c")],
     }
@@ -87,7 +89,7 @@ fn a_measurement_survives_its_file_and_nonsense_is_refused() {
         |m| m.links[0].loss_percent = f64::NAN,
         |m| m.links[0].loss_percent = 101.0,
         |m| m.nodes[0].stall_max_ms = -1.0,
-        |m| m.links.clear(),
+        |m| m.nodes.clear(),
     ];
     for change in broken {
         let mut measured = measured.clone();
@@ -97,4 +99,37 @@ fn a_measurement_survives_its_file_and_nonsense_is_refused() {
     assert!(Measurement::parse("colour = 1").is_err());
     let missing = Measurement::load(std::path::Path::new("no-such-file"));
     assert!(missing.is_err_and(|error| error.to_string().contains("no-such-file")));
+}
+
+#[test]
+fn what_was_not_measured_keeps_the_profiles_for_own_sites_away() {
+    let (profile, reason) = pick(|m| m.links.clear());
+    assert_eq!(profile, Profile::Cloud);
+    assert!(reason.contains("no link was measured"), "{reason}");
+    let (profile, reason) = pick(|m| m.unknown.push("c".to_string()));
+    assert_eq!(profile, Profile::Cloud);
+    assert!(reason.contains("\"c\" did not answer"), "{reason}");
+    let worse = |m: &mut Measurement| {
+        m.links.clear();
+        m.nodes[0].stall_max_ms = 150.0;
+    };
+    assert_eq!(pick(worse).0, Profile::Wan, "what was measured still counts");
+    let mut measured = quiet();
+    measured.links.clear();
+    assert!(problems(Profile::Lan, &measured, 3).is_empty(), "nothing measured breaks it");
+    assert_eq!(config::lapse::expect(Profile::Lan, &measured, 3), None);
+    let told = config::lapse::render(Profile::Lan, &measured, 3);
+    assert!(told.contains("not known"), "{told}");
+}
+
+#[test]
+fn the_sum_of_lapses_shows_its_parts() {
+    let mut measured = quiet();
+    measured.links[0].loss_percent = 30.0;
+    measured.links[1].loss_percent = 50.0;
+    let told = config::lapse::render(Profile::Lan, &measured, 3);
+    for part in ["30.00 % x 50.00 % = 1.5e-1", "(500 ms - 30 ms - 0.4 ms) / 20 ms = 23"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(told.lines().all(|line| line.chars().count() <= 100), "{told}");
 }

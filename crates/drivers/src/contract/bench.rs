@@ -22,6 +22,8 @@ use crate::sys;
 /// are busy.
 pub const WAIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at something that tells nobody when it changes.
+/// The number of every instance: one after the other.
+pub const NUMBER: u64 = 7;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// The longest lease of a bench.
 pub(super) const LONGEST_LEASE: Span = Span::from_ms(10_000);
@@ -128,12 +130,12 @@ impl Bench {
         self.drop_lease();
         let (page, stop) = (Arc::clone(&self.page), Arc::new(AtomicBool::new(false)));
         let (timers, stopped) = (self.options.timers, Arc::clone(&stop));
-        page.set_lease_end(Some(sys::now() + timers.lease));
+        page.set_lease(1, Some(sys::now() + timers.lease));
         let every = Duration::from_nanos(timers.heartbeat.0);
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 let now = sys::now();
-                page.set_lease_end(Some(now + timers.lease));
+                page.set_lease(1, Some(now + timers.lease));
                 page.beat(Beat::Agent, now);
                 std::thread::park_timeout(every);
             }
@@ -208,7 +210,8 @@ impl Bench {
     /// # Errors
     /// A sentence.
     pub fn ask_start(&self, resource: &str, role: Role, counter: u64) -> Result<(), String> {
-        self.send(&Request::Start { resource: name(resource), role, epoch: epoch(counter) })
+        let (resource, epoch) = (name(resource), epoch(counter));
+        self.send(&Request::Start { resource, number: NUMBER, role, epoch })
     }
 
     /// Starts and waits until it is ready (a standby) or active.
@@ -252,7 +255,8 @@ impl Bench {
         let (resource, epoch) = (name(resource), epoch(counter));
         self.send(&Request::Stop {
             resource,
-            epoch,
+            number: NUMBER,
+            epoch: Some(epoch),
             reason: "the test asks".into(),
             at_once: false,
         })

@@ -9,6 +9,6 @@ mod bench;
 mod cases;
 mod habit;
 
-pub use bench::{Bench, BenchOptions, WAIT, epoch, name};
+pub use bench::{Bench, BenchOptions, NUMBER, WAIT, epoch, name};
 pub use cases::{Case, cases};
 pub use habit::{Ability, Habit, Subject, process_resource};

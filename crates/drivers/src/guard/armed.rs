@@ -48,13 +48,25 @@ pub(super) struct Armed {
     pub(super) containment: Containment,
     pub(super) address: Option<AddressHandle>,
     pub(super) lease: InstanceLease,
+    /// The node's lease that it became active under.
+    pub(super) lease_number: u64,
     pub(super) state: State,
 }
 
 impl Armed {
     /// Opens everything that stopping it will need, so that nothing has to be opened then.
     pub(super) fn prepare(arm: &ToGuard<'_>) -> io::Result<Armed> {
-        let ToGuard::Arm { resource, epoch, cgroup, pid, started, lease, socket, address } = *arm
+        let ToGuard::Arm {
+            resource,
+            epoch,
+            cgroup,
+            pid,
+            started,
+            lease,
+            lease_number,
+            socket,
+            address,
+        } = *arm
         else {
             return Err(io::Error::other("not an order to arm"));
         };
@@ -76,7 +88,7 @@ impl Armed {
         };
         let lease = InstanceLease::open_writable(Path::new(lease))?;
         let (resource, state) = (resource.to_owned(), State::Armed);
-        Ok(Armed { resource, epoch, containment, address, lease, state })
+        Ok(Armed { resource, epoch, containment, address, lease, lease_number, state })
     }
 
     /// How its emptiness is seen, for statements.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use model::{Moment, Span};
+use model::{Epoch, Moment, Span};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::armed::{ARMED_MAX, Armed, State};
@@ -73,6 +73,7 @@ impl Duty {
         // Touches the memory that a kill will need.
         table.scan().map_err(at("read /proc"))?;
         sys::forbid_dumps().map_err(at("keep out of core dumps"))?;
+        sys::survive_cut_files().map_err(at("handle SIGBUS"))?;
         let locked = sys::lock_memory().map_err(|e| e.to_string());
         let realtime = sys::realtime(REALTIME_PRIORITY).map_err(|e| e.to_string());
         tracing::info!(incarnation, ?locked, ?realtime, "the guard is ready");
@@ -183,22 +184,29 @@ impl Duty {
         if self.options.plants.no_fencing || self.leaving.is_some() {
             return;
         }
-        if !self.page.covers(now, self.options.timers.stopping, self.options.longest_lease) {
-            self.kill_all(now, Cause::LeaseEnd);
-        }
+        // The end first, then the number: see `LeasePage::set_lease`.
+        let runs = self.page.covers(now, self.options.timers.stopping, self.options.longest_lease);
+        let number = runs.then(|| self.page.lease_number());
+        self.kill_uncovered(now, number, Cause::LeaseEnd);
     }
 
-    /// All leases are taken away first, which is a few stores; then all are killed; then told.
     fn kill_all(&mut self, now: Moment, cause: Cause) {
+        self.kill_uncovered(now, None, cause);
+    }
+
+    /// Kills what is armed under another lease than `number`. All leases are taken away first,
+    /// which is a few stores; then all are killed; then told.
+    fn kill_uncovered(&mut self, now: Moment, number: Option<u64>, cause: Cause) {
+        let hit = |a: &Armed| a.state == State::Armed && Some(a.lease_number) != number;
         let mut covered: usize = 0;
-        for armed in self.armed.iter().filter(|a| a.state == State::Armed) {
+        for armed in self.armed.iter().filter(|a| hit(a)) {
             armed.lease.revoke();
             covered += 1;
         }
         if covered == 0 {
             return;
         }
-        for armed in self.armed.iter_mut().filter(|a| a.state == State::Armed) {
+        for armed in self.armed.iter_mut().filter(|a| hit(a)) {
             armed.kill(now, cause);
         }
         let struck = |a: &&Armed| matches!(a.state, State::Killing { since, .. } if since == now);
@@ -209,6 +217,16 @@ impl Duty {
             }
         }
         tracing::warn!(cause = cause.as_str(), covered, "active instances are stopped");
+    }
+
+    /// Takes over one that the launcher can't stop.
+    fn kill_one(&mut self, resource: &str, epoch: Epoch) {
+        let covered =
+            |a: &Armed| a.resource == resource && a.epoch == epoch && a.state == State::Armed;
+        let Some(at) = self.armed.iter().position(covered) else { return };
+        self.armed[at].lease.revoke();
+        self.armed[at].kill(sys::now(), Cause::StopFailed);
+        self.tell_burnt(at, false);
     }
 
     /// Looks whether what was killed is gone.
@@ -364,6 +382,7 @@ impl Duty {
                     self.tell(&FromGuard::NotArmed { resource, epoch, reason });
                 }
             },
+            ToGuard::Kill { resource, epoch } => self.kill_one(resource, epoch),
             ToGuard::Disarm { resource, epoch } => {
                 // What is being stopped is seen through to its end.
                 let covered = |a: &Armed| {
@@ -380,8 +399,11 @@ impl Duty {
         if self.leaving.is_some() {
             return Err(io::Error::other("the guard is leaving"));
         }
-        let stopping = self.options.timers.stopping;
-        if !self.page.covers(sys::now(), stopping, self.options.longest_lease) {
+        let (stopping, longest) = (self.options.timers.stopping, self.options.longest_lease);
+        let ToGuard::Arm { lease_number, .. } = *message else {
+            return Err(io::Error::other("not an order to arm"));
+        };
+        if !self.page.covers_under(lease_number, sys::now(), stopping, longest) {
             return Err(io::Error::other("the node holds no lease"));
         }
         let armed = Armed::prepare(message)?;

@@ -22,6 +22,8 @@ pub enum Cause {
     LauncherLost,
     /// The guard itself was told to end.
     GuardLeaves,
+    /// The launcher could not stop it.
+    StopFailed,
 }
 
 impl Cause {
@@ -32,6 +34,7 @@ impl Cause {
             Cause::LeaseEnd => "lease-end",
             Cause::LauncherLost => "launcher-lost",
             Cause::GuardLeaves => "guard-leaves",
+            Cause::StopFailed => "stop-failed",
         }
     }
 }

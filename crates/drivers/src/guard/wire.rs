@@ -24,10 +24,19 @@ pub enum ToGuard<'a> {
         started: u64,
         /// Its lease file.
         lease: &'a str,
+        /// The node's lease that it is to be active under.
+        lease_number: u64,
         /// Its `BACKSTAY_SOCKET`, which tells its processes from others.
         socket: &'a str,
         /// The address that it may bring up ([`crate::address::AddressAt`]); empty for none.
         address: &'a str,
+    },
+    /// The launcher can't stop it.
+    Kill {
+        /// Of which resource.
+        resource: &'a str,
+        /// Under which epoch.
+        epoch: Epoch,
     },
     /// The instance is gone or a standby.
     Disarm {
@@ -96,6 +105,7 @@ mod tests {
             pid: u32::MAX,
             started: u64::MAX,
             lease: &path,
+            lease_number: u64::MAX,
             socket: &path,
             address: &"a".repeat(64),
         };

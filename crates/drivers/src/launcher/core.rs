@@ -130,6 +130,7 @@ impl Launcher {
         let number =
             getrandom::u64().map_err(|e| at("draw a number")(io::Error::other(e.to_string())))?;
         sys::forbid_dumps().map_err(at("keep out of core dumps"))?;
+        sys::survive_cut_files().map_err(at("handle SIGBUS"))?;
         tracing::info!(cgroups = cgroups.is_some(), "the launcher is ready");
         Ok(Launcher {
             number,
@@ -354,6 +355,12 @@ impl Launcher {
     /// Whether the lease covers `margin` from now on.
     pub(super) fn covered(&self, margin: Span) -> bool {
         self.page.covers(sys::now(), margin, self.options.longest_lease)
+    }
+
+    /// Whether the lease that an instance became active under covers `margin` from now on.
+    pub(super) fn covers(&self, instance: &Instance, margin: Span) -> bool {
+        let (number, longest) = (instance.lease_number, self.options.longest_lease);
+        self.page.covers_under(number, sys::now(), margin, longest)
     }
 
     /// How old the guard's beat may be.

@@ -4,6 +4,7 @@
 use model::{Moment, Span};
 
 use super::core::Launcher;
+use super::instance::{Instance, Stage};
 use crate::lease::Beat;
 use crate::protocol::{Role, Why};
 
@@ -54,15 +55,13 @@ impl Launcher {
                 self.on_guard_lost("it shows no life");
             }
         }
-        let why = if !self.guard.is_up() {
-            Why::GuardLost
-        } else if !self.options.plants.no_fencing && !self.covered(self.second_line()) {
-            Why::LeaseEnd
-        } else {
-            return;
+        let (margin, unguarded) = (self.second_line(), !self.guard.is_up());
+        let why = if unguarded { Why::GuardLost } else { Why::LeaseEnd };
+        let uncovered = |i: &Instance| {
+            unguarded || (!self.options.plants.no_fencing && !self.covers(i, margin))
         };
-        let hit = |i: &&super::instance::Instance| {
-            i.role == Role::Active && !matches!(i.stage, super::instance::Stage::Killing { .. })
+        let hit = |i: &&Instance| {
+            i.role == Role::Active && !matches!(i.stage, Stage::Killing { .. }) && uncovered(i)
         };
         let ids: Vec<u64> = self.instances.values().filter(hit).map(|i| i.id).collect();
         for id in ids {

@@ -116,7 +116,9 @@ impl Launcher {
 
     /// Asks the guard to arm an instance; false where it can't be asked.
     pub(super) fn arm(&mut self, id: u64, epoch: Epoch) -> bool {
-        let Some(instance) = self.instances.get(&id) else { return false };
+        let lease_number = self.page.lease_number();
+        let Some(instance) = self.instances.get_mut(&id) else { return false };
+        instance.lease_number = lease_number;
         let Some(socket) = self.guard.socket.as_ref().filter(|_| self.guard.is_up()) else {
             return false;
         };
@@ -134,6 +136,7 @@ impl Launcher {
             pid: instance.pid.unsigned_abs(),
             started: instance.started,
             lease: &text(&run_dir.instance_lease(&instance.resource)),
+            lease_number,
             socket: &text(&run_dir.instance_socket(&instance.resource)),
             address: &address,
         };
@@ -143,6 +146,16 @@ impl Launcher {
                 tracing::warn!(%error, "the guard can't be asked to arm");
                 false
             }
+        }
+    }
+
+    /// What the launcher can't stop is the guard's: it tries as well, and then forces a reboot or
+    /// says that it may not. Without a guard the instance counted as lost before.
+    pub(super) fn hand_to_guard(&mut self, resource: &ResourceName, epoch: Epoch) {
+        let Some(socket) = &self.guard.socket else { return };
+        let message = ToGuard::Kill { resource: resource.as_str(), epoch };
+        if let Err(error) = packet::send_packet(socket, &message) {
+            tracing::warn!(%error, %resource, "the guard can't be told to kill");
         }
     }
 

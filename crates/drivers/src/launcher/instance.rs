@@ -70,6 +70,8 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) id: u64,
+    /// The agent's number for it.
+    pub(super) number: u64,
     pub(super) resource: ResourceName,
     pub(super) spec: ProcessSpec,
     /// Active from the moment it may act.
@@ -101,6 +103,8 @@ pub(super) struct Instance {
     pub(super) guard: u64,
     /// Whether the guard (as far as is known) has it armed.
     pub(super) armed: bool,
+    /// Which lease of the node it became active under.
+    pub(super) lease_number: u64,
     /// The start was refused, for this reason: it goes without evidence, as its program never
     /// ran, and the refusal is told once nothing of it is left.
     pub(super) refused: Option<Refusal>,
@@ -129,10 +133,13 @@ impl Instance {
 
     /// As `List` tells it.
     pub(super) fn view(&self) -> InstanceView {
+        // What is on its way to be active may be so before the agent reads this.
+        let active = self.role == Role::Active || self.wanted == Role::Active;
         InstanceView {
             resource: self.resource.clone(),
-            role: self.role,
-            epoch: self.epoch,
+            number: self.number,
+            role: if active || self.then_active.is_some() { Role::Active } else { self.role },
+            epoch: self.then_active.unwrap_or(self.epoch),
             pid: self.pid.unsigned_abs(),
             ready: self.ready,
             phase: self.phase(),

@@ -26,8 +26,8 @@ impl Launcher {
                 (self.version, self.resources) = (version, resources);
                 self.tell(&Event::Specified { version });
             }
-            Request::Start { resource, role, epoch } => {
-                let done = self.on_start(&resource, role, epoch);
+            Request::Start { resource, number, role, epoch } => {
+                let done = self.on_start(&resource, number, role, epoch);
                 self.answer(Asked::Start, resource, epoch, done);
             }
             Request::Promote { resource, epoch } => {
@@ -38,9 +38,9 @@ impl Launcher {
                 let done = self.on_demote(&resource, epoch);
                 self.answer(Asked::Demote, resource, epoch, done);
             }
-            Request::Stop { resource, epoch, reason, at_once } => {
-                let done = self.on_stop(&resource, epoch, reason, at_once);
-                self.answer(Asked::Stop, resource, epoch, done);
+            Request::Stop { resource, number, epoch, reason, at_once } => {
+                let done = self.on_stop(&resource, (number, epoch), reason, at_once);
+                self.answer(Asked::Stop, resource, epoch.unwrap_or_default(), done);
             }
             Request::Ready { resource, epoch } => {
                 let done = self.on_probed_ready(&resource, epoch);
@@ -115,6 +115,7 @@ impl Launcher {
     fn on_start(
         &mut self,
         resource: &ResourceName,
+        number: u64,
         role: Role,
         epoch: Epoch,
     ) -> Result<(), Refusal> {
@@ -129,7 +130,7 @@ impl Launcher {
             if instance.is_ending() {
                 return Err(Refusal::Busy);
             }
-            if instance.wanted != role || instance.epoch != epoch {
+            if (instance.number, instance.wanted, instance.epoch) != (number, role, epoch) {
                 return Err(Refusal::AlreadyRunning);
             }
             self.tell_state(instance.id);
@@ -139,7 +140,7 @@ impl Launcher {
             self.may_activate()?;
         }
         self.epochs.see(resource, epoch);
-        self.start(resource, role, epoch)
+        self.start(resource, number, role, epoch)
     }
 
     /// Tells again what is so, to an agent that asks for it again.
@@ -164,16 +165,19 @@ impl Launcher {
     fn on_stop(
         &mut self,
         resource: &ResourceName,
-        epoch: Epoch,
+        (number, epoch): (u64, Option<Epoch>),
         mut reason: String,
         at_once: bool,
     ) -> Result<(), Refusal> {
-        self.epochs.check(resource, epoch, false)?;
         let cut = reason.floor_char_boundary(Request::REASON_BYTES_MAX);
         reason.truncate(cut);
         let why = Why::Asked(reason);
-        let Some(instance) = self.instance_of(resource) else {
-            self.on_stop_of_stopped(resource, epoch, why);
+        let instance = self.instance_of(resource).filter(|i| i.number == number);
+        if let Some(epoch) = epoch.filter(|e| instance.is_none_or(|i| i.epoch != *e)) {
+            self.epochs.check(resource, epoch, false)?;
+        }
+        let Some(instance) = instance else {
+            self.on_stop_of_stopped(resource, number, epoch, why);
             return Ok(());
         };
         let (id, active) = (instance.id, instance.role == Role::Active);
@@ -181,7 +185,6 @@ impl Launcher {
             // Planted: a lapsed lease stops nothing, not even when the agent asks for it.
             return Err(Refusal::Busy);
         }
-        self.epochs.see(resource, epoch);
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.then_active = None;
         }
@@ -193,14 +196,23 @@ impl Launcher {
         Ok(())
     }
 
-    /// Nothing runs. That is evidence for this epoch too, once nothing can run under it later.
-    fn on_stop_of_stopped(&mut self, resource: &ResourceName, epoch: Epoch, why: Why) {
-        self.burn(resource, epoch);
-        let known = self.gone.get(resource).filter(|gone| gone.evidence.epoch >= epoch).cloned();
+    /// It doesn't run. That is evidence for its epoch too, once nothing can run under it later.
+    fn on_stop_of_stopped(
+        &mut self,
+        resource: &ResourceName,
+        number: u64,
+        epoch: Option<Epoch>,
+        why: Why,
+    ) {
+        if let Some(epoch) = epoch {
+            self.burn(resource, epoch);
+        }
+        let known = self.gone.get(resource).filter(|gone| gone.evidence.number == number).cloned();
         let gone = known.unwrap_or_else(|| Gone {
             evidence: Evidence {
                 resource: resource.clone(),
-                epoch,
+                number,
+                epoch: epoch.unwrap_or_default(),
                 role: Role::Standby,
                 guard: self.guard.incarnation,
                 at: sys::now(),
@@ -209,7 +221,9 @@ impl Launcher {
             why,
             output_tail: String::new(),
         });
-        self.gone.insert(resource.clone(), gone.clone());
+        if epoch.is_some() {
+            self.gone.insert(resource.clone(), gone.clone());
+        }
         self.tell(&Event::Stopped(gone));
     }
 }

@@ -37,6 +37,7 @@ impl Launcher {
     pub(super) fn start(
         &mut self,
         resource: &ResourceName,
+        number: u64,
         role: Role,
         epoch: Epoch,
     ) -> Result<(), Refusal> {
@@ -47,7 +48,7 @@ impl Launcher {
         let (spec, address) = address::of_instance(&spec.kind, &self.options.keeper)
             .map_err(|error| Refusal::Host(chain(&error)))?;
         let id = self.number();
-        let made = self.make(id, resource, &spec, address, role, epoch);
+        let made = self.make((id, number), resource, &spec, address, role, epoch);
         let instance = made.map_err(|error| {
             tracing::error!(%resource, error = %chain(&error), "can't be prepared");
             self.remove_cgroup_of(id, resource);
@@ -117,7 +118,7 @@ impl Launcher {
 
     fn make(
         &mut self,
-        id: u64,
+        (id, number): (u64, u64),
         resource: &ResourceName,
         spec: &ProcessSpec,
         address: Option<AddressHandle>,
@@ -149,6 +150,7 @@ impl Launcher {
         let now = sys::now();
         let instance = Instance {
             id,
+            number,
             resource: resource.clone(),
             spec: spec.clone(),
             role: Role::Standby,
@@ -173,6 +175,7 @@ impl Launcher {
             since: now,
             guard: 0,
             armed: false,
+            lease_number: 0,
             refused: None,
             then_active: None,
         };
@@ -200,18 +203,21 @@ impl Launcher {
     pub(super) fn on_arm_confirmed(&mut self, id: u64) {
         let stopping = self.options.timers.stopping;
         let now = sys::now();
+        // The end first, then the number: see `LeasePage::set_lease`.
         let end = self.page.lease_end(now, self.options.longest_lease);
+        let lease = self.page.lease_number();
         let incarnation = self.guard.incarnation;
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Stage::Arming { promote, .. } = instance.stage else { return };
         instance.armed = true;
         instance.guard = incarnation;
-        let Some(end) = end.filter(|end| now + stopping < *end) else {
+        let covered = |end: &Moment| now + stopping < *end && lease == instance.lease_number;
+        let Some(end) = end.filter(covered) else {
             return self.on_arm_failed(id);
         };
         instance.role = Role::Active;
         instance.wanted = Role::Active;
-        instance.lease.activate(instance.epoch, end);
+        instance.lease.activate(instance.epoch, lease, end);
         if promote {
             self.tell_promotion(id);
         } else {

@@ -10,7 +10,7 @@ use super::instance::{Instance, Stage};
 use crate::address::AddressHandle;
 use crate::process::containment::{Asker, Containment};
 use crate::process::signals::signal_by_name;
-use crate::protocol::{Asked, Event, Evidence, Gone, Role, Status, Why};
+use crate::protocol::{Asked, Event, Evidence, Gone, Refusal, Role, Status, Why};
 use crate::sys;
 
 /// First pause between two looks whether a killed instance is gone.
@@ -100,7 +100,8 @@ impl Launcher {
             *told = true;
             let (resource, epoch) = (instance.resource.clone(), instance.epoch);
             tracing::error!(%resource, %epoch, "killed, and still not gone");
-            self.tell(&Event::StopFailed { resource, epoch });
+            self.tell(&Event::StopFailed { resource: resource.clone(), epoch });
+            self.hand_to_guard(&resource, epoch);
         }
     }
 
@@ -121,15 +122,20 @@ impl Launcher {
             self.disarm(&resource, epoch);
         }
         let refused = instance.refused.take();
-        if refused.is_none() {
-            self.tell_gone(&instance, tail);
-        }
         self.forget(&instance);
         self.write_pids();
-        if let Some(why) = refused {
-            self.refuse(Asked::Start, Some(resource), epoch, why);
-        } else if let Some(epoch) = instance.then_active {
-            self.start_promoted(&resource, epoch);
+        // To the agent, a promotion by restart is one instance throughout.
+        let then = instance.then_active.filter(|_| self.leaving.is_none());
+        match (refused, then) {
+            (Some(why), _) => self.refuse(Asked::Start, Some(resource), epoch, why),
+            (None, Some(epoch)) => match self.start_promoted(&resource, instance.number, epoch) {
+                Ok(()) => {}
+                Err(why) => {
+                    self.tell_gone(&instance, tail);
+                    self.refuse(Asked::Promote, Some(resource), epoch, why);
+                }
+            },
+            (None, None) => self.tell_gone(&instance, tail),
         }
     }
 
@@ -140,7 +146,8 @@ impl Launcher {
             self.burn(&resource, epoch);
         }
         let (role, guard, at) = (instance.role, instance.guard, sys::now());
-        let evidence = Evidence { resource: resource.clone(), epoch, role, guard, at };
+        let number = instance.number;
+        let evidence = Evidence { resource: resource.clone(), number, epoch, role, guard, at };
         let status = instance.status.unwrap_or(Status::Unknown);
         let own = *why == Why::ItsOwn;
         let gone = Gone { evidence, status, why: why.clone(), output_tail };
@@ -149,18 +156,15 @@ impl Launcher {
     }
 
     /// The second half of a promotion by restart.
-    fn start_promoted(&mut self, resource: &model::ResourceName, epoch: model::Epoch) {
-        let done = if self.leaving.is_some() {
-            Err(crate::protocol::Refusal::Leaving)
-        } else {
-            self.may_activate()
-                .and_then(|()| self.epochs.check(resource, epoch, true))
-                .and_then(|()| self.start(resource, Role::Active, epoch))
-        };
-        if let Err(why) = done {
-            let asked = Asked::Promote;
-            self.refuse(asked, Some(resource.clone()), epoch, why);
-        }
+    fn start_promoted(
+        &mut self,
+        resource: &model::ResourceName,
+        number: u64,
+        epoch: model::Epoch,
+    ) -> Result<(), Refusal> {
+        self.may_activate()?;
+        self.epochs.check(resource, epoch, true)?;
+        self.start(resource, number, Role::Active, epoch)
     }
 
     /// Stops watching, and removes what lies in directories.

@@ -15,7 +15,7 @@
 //! # let path = dir.path().join("x");
 //! # let epoch = Epoch { generation: 1, counter: 7 };
 //! # let made = InstanceLease::create(&path)?;
-//! # made.activate(epoch, Moment(u64::MAX));
+//! # made.activate(epoch, 1, Moment(u64::MAX));
 //! let lease = InstanceLease::open(&path)?; // once, from BACKSTAY_LEASE
 //! if lease.allows(epoch, drivers::sys::now()) {
 //!     // send the order
@@ -44,6 +44,7 @@ const W_GENERATION: usize = 1;
 const W_COUNTER: usize = 2;
 const W_LEASE_END: usize = 3;
 const W_ROLE: usize = 4;
+const W_LEASE_NUMBER: usize = 5;
 
 /// The role as the file says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,20 +107,22 @@ impl InstanceLease {
 
     /// The launcher makes the instance active under an epoch. The lease end comes last: a program
     /// that sees it sees the epoch too.
-    pub fn activate(&self, epoch: Epoch, end: Moment) {
+    pub fn activate(&self, epoch: Epoch, lease: u64, end: Moment) {
         self.words.word(W_LEASE_END).store(0, Release);
+        self.words.word(W_LEASE_NUMBER).store(lease, Release);
         self.words.word(W_GENERATION).store(epoch.generation, Release);
         self.words.word(W_COUNTER).store(epoch.counter, Release);
         self.words.word(W_ROLE).store(1, Release);
         self.words.word(W_LEASE_END).store(end.0, Release);
     }
 
-    /// The agent moves the lease end on. Answers false, and changes nothing, where the lease was
-    /// revoked or is another epoch's.
-    pub fn renew(&self, epoch: Epoch, end: Moment) -> bool {
+    /// The agent moves the end of the node's lease with this number on. Answers false, and changes
+    /// nothing, where the instance's was revoked, or it became active under another one.
+    pub fn renew(&self, epoch: Epoch, lease: u64, end: Moment) -> bool {
         let word = self.words.word(W_LEASE_END);
         let current = word.load(Acquire);
-        if current == 0 || self.epoch() != epoch || self.role() != LeaseRole::Active {
+        let same = self.words.word(W_LEASE_NUMBER).load(Acquire) == lease;
+        if current == 0 || !same || self.epoch() != epoch || self.role() != LeaseRole::Active {
             return false;
         }
         word.compare_exchange(current, end.0, AcqRel, Acquire).is_ok()
@@ -181,17 +184,18 @@ mod tests {
         let agent = InstanceLease::open_writable(&path).unwrap();
         let program = InstanceLease::open(&path).unwrap();
         let epoch = Epoch { generation: 1, counter: 7 };
-        assert!(!agent.renew(epoch, Moment(50)), "standby");
-        launcher.activate(epoch, Moment(10));
+        assert!(!agent.renew(epoch, 1, Moment(50)), "standby");
+        launcher.activate(epoch, 1, Moment(10));
         assert!(program.allows(epoch, Moment(9)));
         assert!(!program.allows(epoch, Moment(10)));
         assert!(!program.allows(epoch.next(), Moment(9)));
-        assert!(agent.renew(epoch, Moment(20)));
-        assert!(!agent.renew(epoch.next(), Moment(30)), "another epoch's");
+        assert!(agent.renew(epoch, 1, Moment(20)));
+        assert!(!agent.renew(epoch.next(), 1, Moment(30)), "another epoch's");
+        assert!(!agent.renew(epoch, 2, Moment(30)), "another lease of the node");
         assert!(program.allows(epoch, Moment(15)));
         launcher.revoke();
         assert!(!program.allows(epoch, Moment(0)));
-        assert!(!agent.renew(epoch, Moment(40)));
+        assert!(!agent.renew(epoch, 1, Moment(40)));
         assert_eq!(program.role(), LeaseRole::Stopping);
         assert_eq!(program.lease_end(), Moment::ZERO);
     }

@@ -26,6 +26,7 @@ const W_GUARD_BEAT: usize = 5;
 const W_LAUNCHER_BEAT: usize = 6;
 const W_AGENT_BEAT: usize = 7;
 const W_GUARD_INCARNATION: usize = 8;
+const W_LEASE_NUMBER: usize = 9;
 
 /// Whose sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,8 @@ pub enum PageError {
 ///
 /// Layout: little-endian 64-bit words: magic; boot id (two words); lease end in nanoseconds on
 /// the boot-time clock, 0 for none; longest lease permitted in nanoseconds; beats of guard,
-/// launcher and agent as moments; guard incarnation.
+/// launcher and agent as moments; guard incarnation; number of the lease. A lease that follows a
+/// lapsed one has another number: what was armed under the lapsed one it does not cover.
 #[derive(Debug)]
 pub struct LeasePage {
     words: SharedWords,
@@ -124,9 +126,23 @@ impl LeasePage {
         if have == boot { Ok(()) } else { Err(PageError::OldBoot) }
     }
 
-    /// The agent sets the lease end; `None` ends the lease.
-    pub fn set_lease_end(&self, end: Option<Moment>) {
-        self.words.word(W_LEASE_END).store(end.map_or(0, |m| m.0), Release);
+    /// The agent sets the end of the lease with this number; `None` ends it. The number is only
+    /// ever changed while there is no lease: whoever reads an end and then the number never takes
+    /// the end of a later lease for that of an earlier one.
+    pub fn set_lease(&self, number: u64, end: Option<Moment>) {
+        let end_word = self.words.word(W_LEASE_END);
+        let number_word = self.words.word(W_LEASE_NUMBER);
+        if number_word.load(Acquire) != number {
+            end_word.store(0, Release);
+            number_word.store(number, Release);
+        }
+        end_word.store(end.map_or(0, |m| m.0), Release);
+    }
+
+    /// Which lease runs, or ran last.
+    #[must_use]
+    pub fn lease_number(&self) -> u64 {
+        self.words.word(W_LEASE_NUMBER).load(Acquire)
     }
 
     /// When the lease ends, `None` where there is none. One that ends further ahead than
@@ -143,6 +159,13 @@ impl LeasePage {
     #[must_use]
     pub fn covers(&self, now: Moment, margin: Span, longest: Span) -> bool {
         self.lease_end(now, longest).is_some_and(|end| now + margin < end)
+    }
+
+    /// Whether the lease with this number covers `margin` from now on.
+    #[must_use]
+    pub fn covers_under(&self, number: u64, now: Moment, margin: Span, longest: Span) -> bool {
+        // The end first: see `set_lease`.
+        self.covers(now, margin, longest) && self.lease_number() == number
     }
 
     /// Shows that one of the three lives.
@@ -192,16 +215,34 @@ mod tests {
         let now = Moment(1_000_000_000);
         assert_eq!(launcher.lease_end(now, LONGEST), None);
         let end = now + Span::from_ms(500);
-        agent.set_lease_end(Some(end));
+        agent.set_lease(1, Some(end));
         assert_eq!(launcher.lease_end(now, LONGEST), Some(end));
         assert!(launcher.covers(now, Span::from_ms(499), LONGEST));
         assert!(!launcher.covers(now, Span::from_ms(500), LONGEST));
-        agent.set_lease_end(Some(now + LONGEST + Span(1)));
+        agent.set_lease(1, Some(now + LONGEST + Span(1)));
         assert_eq!(launcher.lease_end(now, LONGEST), None);
-        agent.set_lease_end(Some(now + Span::from_ms(2_000)));
+        agent.set_lease(1, Some(now + Span::from_ms(2_000)));
         assert_eq!(launcher.lease_end(now, Span::from_ms(1_000)), None);
-        agent.set_lease_end(None);
+        agent.set_lease(1, None);
         assert_eq!(launcher.lease_end(now, LONGEST), None);
+    }
+
+    #[test]
+    fn a_lease_that_follows_a_lapsed_one_does_not_cover_what_that_one_covered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        let guard = LeasePage::create(&path, LONGEST).unwrap();
+        let agent = LeasePage::open(&path).unwrap();
+        let now = Moment(1_000_000_000);
+        agent.set_lease(4, Some(now + Span::from_ms(500)));
+        assert!(guard.covers_under(4, now, Span::ZERO, LONGEST));
+        agent.set_lease(4, Some(now + Span::from_ms(700)));
+        assert!(guard.covers_under(4, now + Span::from_ms(600), Span::ZERO, LONGEST));
+        agent.set_lease(4, None);
+        agent.set_lease(5, Some(now + Span::from_ms(900)));
+        assert!(guard.covers(now, Span::ZERO, LONGEST));
+        assert!(!guard.covers_under(4, now, Span::ZERO, LONGEST), "another lease");
+        assert!(guard.covers_under(5, now, Span::ZERO, LONGEST));
     }
 
     #[test]
@@ -209,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lease");
         let first = LeasePage::create(&path, LONGEST).unwrap();
-        first.set_lease_end(Some(Moment(7)));
+        first.set_lease(1, Some(Moment(7)));
         let again = LeasePage::create(&path, LONGEST).unwrap();
         assert_eq!(again.lease_end(Moment(1), LONGEST), Some(Moment(7)));
         fs::write(&path, vec![0xAA; 4_096]).unwrap();

@@ -60,6 +60,26 @@ fn parse_user(line: &str) -> Option<User> {
     Some(User { name, uid, gid, home })
 }
 
+/// The number of a user, by number or by name.
+///
+/// # Errors
+/// [`UserError`].
+pub fn number(user: &str) -> Result<u32, UserError> {
+    match user.parse() {
+        Ok(uid) => Ok(uid),
+        Err(_) => {
+            let path = "/etc/passwd";
+            let passwd = fs::read_to_string(path).map_err(|e| UserError::Io(path, e))?;
+            number_from(user, &passwd)
+        }
+    }
+}
+
+fn number_from(name: &str, passwd: &str) -> Result<u32, UserError> {
+    let user = passwd.lines().filter_map(parse_user).find(|user| user.name == name);
+    user.map(|user| user.uid).ok_or_else(|| UserError::NoUser(name.to_owned()))
+}
+
 /// Finds who a process is to run as.
 ///
 /// # Errors
@@ -146,6 +166,14 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\ngw:x:990:980::/var/gw:/bin/false\n";
     const GROUP: &str = "root:x:0:\ngw:x:980:\nssl:x:111:www,gw\nother:x:5:www\n";
+
+    #[test]
+    fn a_user_is_named_or_numbered() {
+        assert_eq!(number_from("gw", PASSWD).ok(), Some(990));
+        assert!(number_from("nobody-here", PASSWD).is_err());
+        assert_eq!(number("990").ok(), Some(990), "a number needs no entry");
+        assert_eq!(number("root").ok(), Some(0));
+    }
 
     fn who(user: Option<&str>, group: Option<&str>, me: u32) -> Result<Account, UserError> {
         let spec = ProcessSpec {

@@ -16,6 +16,8 @@ pub const TAIL_BYTES_MAX: usize = 2_048;
 pub struct Evidence {
     /// Of which resource.
     pub resource: ResourceName,
+    /// The number that the agent gave the instance.
+    pub number: u64,
     /// The instance's newest epoch.
     pub epoch: Epoch,
     /// The role it had at the end.
@@ -99,6 +101,8 @@ pub enum Phase {
 pub struct InstanceView {
     /// Of which resource.
     pub resource: ResourceName,
+    /// The number that the agent gave it.
+    pub number: u64,
     /// Its role; active from the moment it may act.
     pub role: Role,
     /// Its newest epoch.

@@ -46,6 +46,8 @@ pub enum Request {
     Start {
         /// Of which resource.
         resource: ResourceName,
+        /// The agent's number for it, which comes back in what is told of it.
+        number: u64,
         /// In which role.
         role: Role,
         /// Under which epoch (a standby's: the newest one that the agent knows).
@@ -65,12 +67,14 @@ pub enum Request {
         /// At least the instance's own epoch.
         epoch: Epoch,
     },
-    /// Stop the instance. Where none runs, the last evidence is told again.
+    /// Stop the instance. Where it doesn't run, that is told, as evidence where it held an epoch.
     Stop {
         /// Of which resource.
         resource: ResourceName,
-        /// At least the instance's own epoch.
-        epoch: Epoch,
+        /// Its number.
+        number: u64,
+        /// The epoch that it was handed, which ends with it; none for a standby.
+        epoch: Option<Epoch>,
         /// Why, for the record; at most [`Request::REASON_BYTES_MAX`] bytes are kept.
         reason: String,
         /// Kill it without asking first: its epoch has to end now.

@@ -38,6 +38,10 @@ table! {
     without_a_guard_nothing_becomes_active,
     without_a_lease_nothing_becomes_active,
     an_absurd_lease_is_none,
+    the_guard_alone_stops_what_an_earlier_lease_covered,
+    the_launcher_alone_stops_what_an_earlier_lease_covered,
+    a_lease_page_that_is_cut_is_no_lease,
+    what_the_launcher_cannot_stop_is_handed_to_the_guard,
     what_cannot_be_killed_is_no_evidence_but_an_alarm,
     what_cannot_be_killed_reboots_where_that_is_allowed,
     the_next_launcher_kills_what_the_last_one_left_and_burns_its_epochs,
@@ -160,11 +164,11 @@ fn a_program_s_own_lease_file_says_no_before_it_is_killed(cgroups: bool) -> Resu
     let lease = InstanceLease::open_writable(&bench.run_dir.instance_lease(&name("x")))
         .map_err(|e| e.to_string())?;
     check(lease.allows(epoch(1), sys::now()), "it may act")?;
-    check(lease.renew(epoch(1), sys::now() + Span::from_ms(5_000)), "renewed")?;
+    check(lease.renew(epoch(1), 1, sys::now() + Span::from_ms(5_000)), "renewed")?;
     bench.ask_stop("x", 1)?;
     until("the revocation", || (lease.lease_end() == Moment::ZERO).then_some(()))?;
     check(is_running(two.x), "revoked while it still runs: it ignores the signal")?;
-    check(!lease.renew(epoch(1), sys::now() + Span::from_ms(5_000)), "not revived")?;
+    check(!lease.renew(epoch(1), 1, sys::now() + Span::from_ms(5_000)), "not revived")?;
     bench.drop_lease();
     check(stopped(&mut bench)?.why == Why::LeaseEnd, "the lease cuts the wait short")
 }
@@ -253,7 +257,7 @@ fn without_a_lease_nothing_becomes_active(cgroups: bool) -> Result<(), String> {
     bench.specify("x", Programs.resource(&habit))?;
     bench.run("x", Role::Standby, 1)?;
     bench.drop_lease();
-    bench.page.set_lease_end(None);
+    bench.page.set_lease(1, None);
     bench.ask_promote("x", 2)?;
     check(refused(&mut bench)? == Refusal::NoLease, "refused")?;
     bench.hold_lease();
@@ -265,11 +269,71 @@ fn an_absurd_lease_is_none(cgroups: bool) -> Result<(), String> {
     let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
     let two = two(&mut bench)?;
     bench.drop_lease();
-    bench.page.set_lease_end(Some(sys::now() + Span::from_ms(3_600_000)));
+    bench.page.set_lease(1, Some(sys::now() + Span::from_ms(3_600_000)));
     check(stopped(&mut bench)?.why == Why::LeaseEnd, "as if there were none")?;
     check(!is_running(two.x), "gone")?;
     bench.ask_start("x", Role::Active, 2)?;
     check(refused(&mut bench)? == Refusal::NoLease, "nor can anything start")
+}
+
+/// The whole machine stood still past the lease's end, and the agent woke first and got the next
+/// lease before guard and launcher looked: what they see is a page with a lease in force.
+fn next_lease(bench: &mut Bench) -> Moment {
+    bench.drop_lease();
+    let end = sys::now() + Span::from_ms(8_000);
+    bench.page.set_lease(2, Some(end));
+    end
+}
+
+fn the_guard_alone_stops_what_an_earlier_lease_covered(cgroups: bool) -> Result<(), String> {
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
+    let two = two(&mut bench)?;
+    Bench::signal(bench.launcher_pid(), Signal::STOP)?;
+    let end = next_lease(&mut bench);
+    let seen = until("the kill", || (!is_running(two.x)).then(sys::now))?;
+    Bench::signal(bench.launcher_pid(), Signal::CONT)?;
+    check(seen < end, "because of the lease's number, not its end")?;
+    check(stopped(&mut bench)?.evidence.epoch == epoch(1), "the launcher agrees when it wakes")
+}
+
+fn the_launcher_alone_stops_what_an_earlier_lease_covered(cgroups: bool) -> Result<(), String> {
+    let (_dir, mut bench) = bench::start(cgroups, &[], &["--plant=no-fencing".to_owned()])?;
+    let two = two(&mut bench)?;
+    let end = next_lease(&mut bench);
+    check(stopped(&mut bench)?.why == Why::LeaseEnd, "stopped")?;
+    check(!is_running(two.x) && sys::now() < end, "because of the lease's number")
+}
+
+fn a_lease_page_that_is_cut_is_no_lease(cgroups: bool) -> Result<(), String> {
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
+    let two = two(&mut bench)?;
+    bench.drop_lease();
+    let end = sys::now() + Span::from_ms(8_000);
+    bench.page.set_lease(1, Some(end));
+    // Whoever may write to the page may do this.
+    let page = std::fs::File::options().write(true).open(bench.run_dir.lease_page());
+    page.and_then(|page| page.set_len(0)).map_err(|e| e.to_string())?;
+    check(stopped(&mut bench)?.why == Why::LeaseEnd, "as if there were none")?;
+    check(!is_running(two.x) && is_running(two.y) && sys::now() < end, "at once, and only that")?;
+    check(is_running(bench.launcher_pid()) && is_running(bench.guard_pid()), "both live on")
+}
+
+fn what_the_launcher_cannot_stop_is_handed_to_the_guard(cgroups: bool) -> Result<(), String> {
+    let stuck = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let (file, reboot) = (stuck.path().join("stuck"), stuck.path().join("reboot"));
+    let plant = format!("--plant=unkillable={}", file.display());
+    let guard = [plant.clone(), format!("--reboot={}", reboot.display())];
+    let (_dir, mut bench) = bench::start(cgroups, &[plant], &guard)?;
+    two(&mut bench)?;
+    std::fs::write(&file, b"").map_err(|e| e.to_string())?;
+    // A planned stop, with the lease in force throughout.
+    bench.ask_stop("x", 1)?;
+    let alarm = |e: &Event| matches!(e, Event::GuardAlarm { epoch: e, .. } if *e == epoch(1));
+    bench.expect("the guard's alarm", alarm)?;
+    check(reboot.exists(), "after it called for the reboot")?;
+    check(statements(&bench)?.contains("cause=stop-failed"), "and it says why")?;
+    std::fs::remove_file(&file).map_err(|e| e.to_string())?;
+    check(stopped(&mut bench)?.evidence.epoch == epoch(1), "evidence once it is gone")
 }
 
 fn what_cannot_be_killed_is_no_evidence_but_an_alarm(cgroups: bool) -> Result<(), String> {
@@ -402,7 +466,8 @@ fn a_planted_fault_does_break_fencing(cgroups: bool) -> Result<(), String> {
     until("an act past the lease", || Bench::last_tick(&two.ticks).filter(|at| *at > end))?;
     bench.send(&Request::Stop {
         resource: name("x"),
-        epoch: epoch(1),
+        number: drivers::contract::NUMBER,
+        epoch: Some(epoch(1)),
         reason: String::new(),
         at_once: false,
     })

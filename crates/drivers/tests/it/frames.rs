@@ -72,7 +72,8 @@ fn of_another_version(cgroups: bool) -> Result<(), String> {
     let mut stream = UnixStream::connect(bench.run_dir.launcher_socket()).map_err(text)?;
     let stop = Request::Stop {
         resource: name("x"),
-        epoch: drivers::contract::epoch(9),
+        number: drivers::contract::NUMBER,
+        epoch: Some(drivers::contract::epoch(9)),
         reason: String::new(),
         at_once: false,
     };

@@ -149,6 +149,15 @@ pub enum EventKind {
         /// What.
         resource: ResourceName,
     },
+    /// An instance can't be stopped, and its node may not or can't be rebooted.
+    Stuck {
+        /// What.
+        resource: ResourceName,
+        /// Where.
+        node: NodeName,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
     /// A maintenance began.
     MaintenanceBegan {
         /// Of what.

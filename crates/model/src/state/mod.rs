@@ -239,6 +239,9 @@ pub struct Holder {
     pub releasing: bool,
     /// It said that it is active.
     pub active: bool,
+    /// Its node said that the instance can't be stopped and that no reboot will end it: only
+    /// proof that it is gone lets another node take over, a lapsed lease does not.
+    pub stuck: bool,
     /// The specification version it was assigned under.
     pub spec_version: u64,
 }

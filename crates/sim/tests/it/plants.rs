@@ -81,3 +81,13 @@ fn a_longer_lease_honoured_before_its_commit_is_caught() {
 fn a_transfer_without_renouncing_is_caught() {
     check(Plant::TransferWithoutRenounce, &["succession", "authority"]);
 }
+
+#[test]
+fn a_takeover_from_an_instance_that_cannot_be_stopped_is_caught() {
+    check(Plant::StuckForgotten, &["evidence"]);
+}
+
+#[test]
+fn a_guard_that_takes_any_lease_for_its_own_is_caught() {
+    check(Plant::LeaseOfAnother, &["lease"]);
+}

@@ -1,15 +1,16 @@
 //! Builds the tree in the order of the scan, from what the readers deliver in any order.
 
+use super::blocks::{Value, root_of};
 use super::content::{ContentBuilder, SegmentHashes};
-use super::read::{FileOutcome, ReadFailure, Reader, is_same};
-use super::scan::{Item, Large};
+use super::read::{FileOutcome, ReadFailure, Reader, SEGMENT_BYTES, is_same};
+use super::scan::{Item, Large, Live};
 use super::threads::{Delivery, Part};
 use super::{Harvest, SKIPPED_MAX};
 use crate::chain::Skipped;
 use crate::chunk::{BlobKind, ChunkId};
 use crate::error::{Result, VaultError};
 use crate::source::inode;
-use crate::tree::{DirectoryBuilder, Entry, EntryKind, Metadata, Node, NodeSink, Stamp};
+use crate::tree::{DirectoryBuilder, Entry, EntryKind, Extent, Metadata, Node, NodeSink, Stamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -99,9 +100,10 @@ impl<'a, 'r> Assembler<'a, 'r> {
             Item::Ready(entry) => self.place(*entry),
             Item::File { slot, name, path } => match self.wait(slot, 0)? {
                 Ok(Part::Whole(outcome)) => self.place_file(name, &path, *outcome),
-                Ok(Part::Segment(..)) => unreachable!("a small file has no segments"),
+                Ok(_) => unreachable!("a small file has no segments"),
                 Err(failure) => self.fail_file(&path, failure),
             },
+            Item::Blocks { slot, count, live } => self.blocks(slot, count, *live),
             Item::Segments { slot, count, large } => self.segments(slot, count, *large),
             Item::Skipped { path, why } => {
                 self.skip(&path, why);
@@ -126,6 +128,46 @@ impl<'a, 'r> Assembler<'a, 'r> {
         }
     }
 
+    /// Joins what was read of a file written in blocks. Where it became shorter meanwhile, it
+    /// ends with the first segment that came out short.
+    fn blocks(&mut self, slot: u64, count: u64, live: Live) -> Result<()> {
+        let mut content = ContentBuilder::default();
+        let mut values: Vec<Value> = Vec::new();
+        let mut failure = None;
+        let mut ended = false;
+        for part in 0..count {
+            match self.wait(slot, part)? {
+                Ok(Part::Blocks(read)) if !ended => {
+                    let bytes: u64 = read.extents.iter().map(Extent::bytes).sum();
+                    for extent in read.extents {
+                        content.push(extent, &mut self.reader.writer)?;
+                    }
+                    values.extend(read.values);
+                    ended = bytes < SEGMENT_BYTES;
+                }
+                Ok(Part::Blocks(_)) => {}
+                Ok(_) => unreachable!("a file written in blocks is read in blocks"),
+                Err(ReadFailure::Run(error)) => return Err(error),
+                Err(ReadFailure::File(error)) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            return self.fail_file(&live.path, ReadFailure::File(error));
+        }
+        let (content, size_bytes) = content.finish(&mut self.reader.writer)?;
+        self.reader.writer.shared.remember_values(&live.path, &values)?;
+        self.reader.writer.shared.counters.files_read.fetch_add(1, Ordering::Relaxed);
+        let outcome = FileOutcome {
+            meta: live.seen.metadata(live.xattrs),
+            stamp: live.seen.stamp,
+            content,
+            size_bytes,
+            root: root_of(&values),
+            unstable: false,
+        };
+        self.place_file(live.name, &live.path, outcome)
+    }
+
     fn segments(&mut self, slot: u64, count: u64, large: Large) -> Result<()> {
         let mut content = ContentBuilder::default();
         let mut hashes = SegmentHashes::default();
@@ -141,7 +183,7 @@ impl<'a, 'r> Assembler<'a, 'r> {
                         hashes.push(value);
                     }
                 }
-                Ok(Part::Whole(_)) => unreachable!("a large file is read in segments"),
+                Ok(_) => unreachable!("a large file is read in segments"),
                 Err(ReadFailure::Run(error)) => return Err(error),
                 Err(ReadFailure::File(error)) => failure = Some(error),
             }

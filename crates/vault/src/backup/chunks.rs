@@ -1,7 +1,9 @@
 //! Storing chunks once: claims, packs, index segments.
 
+use super::blocks::Value;
+use super::memory::{BlockMemory, BlockMemoryWriter};
 use crate::blobs::Blobs;
-use crate::chain::Statistics;
+use crate::chain::{RunId, Statistics};
 use crate::chunk::{BlobKind, ChunkId, Compressor};
 use crate::error::{Result, VaultError};
 use crate::index::{IndexSet, write_segment};
@@ -10,8 +12,10 @@ use crate::pack::{BufferPool, FinishedPack, Location, PackBuilder};
 use crate::store::{Created, ObjectId, ObjectName, Store, put_own};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 /// New chunks whose places are kept in memory before a segment is written.
 const PENDING_ENTRIES_MAX: usize = 128 << 10;
@@ -63,7 +67,16 @@ pub(super) struct Shared {
     pool: BufferPool,
     failure: Mutex<Option<VaultError>>,
     stop: AtomicBool,
+    /// Tasks that readers have done with.
+    finished: Mutex<u64>,
+    finishing: Condvar,
+    /// Hashes of the parent's blocks, and where this backup's are kept.
+    known: Option<BlockMemory>,
+    remember: Mutex<Option<BlockMemoryWriter>>,
 }
+
+/// How often a waiting scan looks whether the run has failed.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// Stored packs whose chunks are in no segment yet.
 #[derive(Default)]
@@ -102,7 +115,68 @@ impl Shared {
             pool: BufferPool::new(),
             failure: Mutex::new(None),
             stop: AtomicBool::new(false),
+            finished: Mutex::new(0),
+            finishing: Condvar::new(),
+            known: None,
+            remember: Mutex::new(None),
         })
+    }
+
+    /// Uses what is remembered of the parent's blocks, and remembers this run's.
+    pub(super) fn remember_blocks(
+        &mut self,
+        path: &Path,
+        run: &RunId,
+        parent: Option<&RunId>,
+    ) -> Result<()> {
+        self.known = parent.and_then(|parent| BlockMemory::open(path, parent));
+        *lock(&self.remember) = Some(BlockMemoryWriter::create(path, run)?);
+        Ok(())
+    }
+
+    /// What is remembered of a file of the parent.
+    pub(super) fn known_values(&self, path: &[u8]) -> Option<Vec<Value>> {
+        self.known.as_ref()?.values(path)
+    }
+
+    /// An unchanged file's blocks are the parent's.
+    pub(super) fn keep_values(&self, path: &[u8]) -> Result<()> {
+        match self.known_values(path) {
+            Some(values) => self.remember_values(path, &values),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers a file's blocks for the next backup.
+    pub(super) fn remember_values(&self, path: &[u8], values: &[Value]) -> Result<()> {
+        match lock(&self.remember).as_mut() {
+            Some(writer) => writer.add(path, values),
+            None => Ok(()),
+        }
+    }
+
+    /// The hashes of this run, to be kept once it is recorded.
+    pub(super) fn take_memory(&self) -> Option<BlockMemoryWriter> {
+        lock(&self.remember).take()
+    }
+
+    /// A reader has done with a task.
+    pub(super) fn finish_task(&self) {
+        *lock(&self.finished) += 1;
+        self.finishing.notify_all();
+    }
+
+    /// Waits until readers have done with so many tasks.
+    pub(super) fn wait_finished(&self, tasks: u64) -> Result<()> {
+        let mut finished = lock(&self.finished);
+        while *finished < tasks {
+            if self.is_stopped() {
+                return Err(stopped());
+            }
+            let waited = self.finishing.wait_timeout(finished, WAIT);
+            finished = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
     }
 
     /// Whether the run has failed somewhere.

@@ -31,7 +31,7 @@ impl ContentBuilder {
         // Lists end where contents say, so that an insertion leaves most of them alone.
         let ends = match extent {
             Extent::Data { id, .. } => id.0[0] == 0 && id.0[1] < 32,
-            Extent::Hole { .. } => false,
+            Extent::Hole { .. } | Extent::Part { .. } => false,
         };
         let enough = ends && self.extents.len() > EXTENTS_INLINE_MAX;
         if enough || self.extents.len() >= EXTENTS_LIST_MAX {

@@ -4,9 +4,11 @@
 //! the order of the scan. Channels between them are bounded, and so is everything they hold.
 
 mod assemble;
+mod blocks;
 mod chunks;
 mod content;
 mod hooks;
+mod memory;
 mod read;
 mod scan;
 mod threads;
@@ -59,6 +61,8 @@ pub struct BackupRequest<'a> {
     pub before: Option<String>,
     /// Run after, whatever happened; a failure fails the backup.
     pub after: Option<String>,
+    /// Where this machine remembers the blocks of files that are backed up by block.
+    pub block_memory: Option<std::path::PathBuf>,
     /// Where progress is counted.
     pub counters: Arc<Counters>,
 }
@@ -70,6 +74,8 @@ pub struct BackupOutcome {
     pub seq: u64,
     /// What was recorded.
     pub backup: Backup,
+    /// What went wrong after it was recorded.
+    pub warning: Option<String>,
 }
 
 /// What a run found, before it is recorded.
@@ -105,7 +111,18 @@ fn attempt_once(repository: &mut Repository, request: &BackupRequest<'_>) -> Res
     // Before anything is read of the repository: a clean-up whose mark follows waits for us,
     // and the marks before are known to us.
     let begun = repository.append(Body::Begin { run, source, host }, None, |_| Ok(()))?;
-    let result = hooks::around(request, || harvest_and_record(repository, request, run, begun));
+    // Recorded only after the last hook: a failed one fails the backup.
+    let result = hooks::around(request, || harvest(repository, request, run)).and_then(
+        |(backup, memory)| {
+            request.source.before_record(repository)?;
+            let mut outcome = record(repository, backup, begun)?;
+            // Recorded by now: without it the next backup only takes longer.
+            if let Some(Err(error)) = memory.map(memory::BlockMemoryWriter::finish) {
+                outcome.warning = Some(crate::error::explain(&error));
+            }
+            Ok(outcome)
+        },
+    );
     if result.is_err() && !matches!(result, Err(VaultError::Fenced)) {
         // The run's end lets clean-ups go on sooner. Where even that fails, it is fenced later,
         // and the first failure is what the operator has to hear.
@@ -114,16 +131,15 @@ fn attempt_once(repository: &mut Repository, request: &BackupRequest<'_>) -> Res
     result
 }
 
-fn harvest_and_record(
+fn harvest(
     repository: &mut Repository,
     request: &BackupRequest<'_>,
     run: RunId,
-    begun: u64,
-) -> Result<BackupOutcome> {
+) -> Result<(Backup, Option<memory::BlockMemoryWriter>)> {
     let begun_ms = repository.now_ms();
     let parent = choose_parent(repository, request)?;
     let parent_seq = parent.as_ref().map(|(seq, _)| *seq);
-    let harvest = threads::harvest(repository, request, run, parent)?;
+    let (harvest, memory) = threads::harvest(repository, request, run, parent)?;
     let ended_ms = repository.now_ms();
     let counters = &request.counters;
     let backup = Backup {
@@ -161,12 +177,17 @@ fn harvest_and_record(
             what: "it has another root than the original, and was not recorded".to_owned(),
         });
     }
+    Ok((backup, memory))
+}
+
+fn record(repository: &mut Repository, backup: Backup, begun: u64) -> Result<BackupOutcome> {
+    let run = backup.run;
     // A lost record may have been the fence of this run, or a mark.
     repository.chain().require_whole(begun, "it may have ended this run")?;
     let body = Body::Backup(Box::new(backup.clone()));
     let seq = repository.append(body, None, |state| still_running(&state.runs, &run))?;
     merge_small_segments(repository)?;
-    Ok(BackupOutcome { seq, backup })
+    Ok(BackupOutcome { seq, backup, warning: None })
 }
 
 fn still_running(runs: &std::collections::BTreeMap<RunId, Run>, run: &RunId) -> Result<()> {

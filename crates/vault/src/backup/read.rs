@@ -293,6 +293,12 @@ fn fill(input: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
+/// Reads a file from an offset on, until the buffer is full or the file ends.
+pub(super) fn fill_at(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let end = at + buffer.len() as u64;
+    fill(&mut Range { file, at, end }, buffer)
+}
+
 /// A range of a file; several threads read one file.
 struct Range<'a> {
     file: &'a File,

@@ -1,11 +1,12 @@
 //! The scanning thread: turns a source's events into items for the tree, in order, and into
 //! work for the readers.
 
-use super::chunks::stopped;
+use super::blocks::OldBlocks;
+use super::chunks::{Shared, stopped};
 use super::read::{Reader, SEGMENT_BYTES};
 use crate::error::Result;
 use crate::source::inode::{self, Seen};
-use crate::source::{FileToRead, FinishedRead, ScanEvent, ScanSink};
+use crate::source::{FileToRead, FinishedRead, LiveFile, ScanEvent, ScanSink};
 use crate::tree::{Entry, Metadata, Stamp};
 use crossbeam_channel::{Sender, TrySendError};
 use std::fs::File;
@@ -32,6 +33,12 @@ pub(super) enum Item {
         name: Vec<u8>,
         path: Vec<u8>,
     },
+    /// A file written in blocks, read in so many segments.
+    Blocks {
+        slot: u64,
+        count: u64,
+        live: Box<Live>,
+    },
     /// A file read in so many segments.
     Segments {
         slot: u64,
@@ -53,26 +60,46 @@ pub(super) struct Large {
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// A file written in blocks.
+pub(super) struct Live {
+    pub(super) name: Vec<u8>,
+    pub(super) path: Vec<u8>,
+    pub(super) seen: Seen,
+    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 /// Work for a reader.
 pub(super) enum Task {
     Files(Vec<(u64, FileToRead)>),
     Segment { slot: u64, part: u64, file: Arc<File>, seen: Seen },
     Stream { slot: u64, stream: Box<dyn FinishedRead>, meta: Metadata },
+    Blocks { slot: u64, part: u64, file: Arc<File>, size_bytes: u64, old: Option<Arc<OldBlocks>> },
 }
 
 /// Sends items and tasks. An item is sent before its task, so that whoever builds the tree
 /// always waits for work that is under way.
-pub(super) struct Dispatcher {
+pub(super) struct Dispatcher<'a> {
+    shared: &'a Shared,
     pub(super) items: Sender<Item>,
     pub(super) tasks: Sender<Task>,
     batch: Vec<(u64, FileToRead)>,
     batch_bytes: u64,
     slot: u64,
+    sent: u64,
 }
 
-impl Dispatcher {
-    pub(super) fn new(items: Sender<Item>, tasks: Sender<Task>) -> Dispatcher {
-        Dispatcher { items, tasks, batch: Vec::new(), batch_bytes: 0, slot: 0 }
+impl<'a> Dispatcher<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        items: Sender<Item>,
+        tasks: Sender<Task>,
+    ) -> Dispatcher<'a> {
+        Dispatcher { shared, items, tasks, batch: Vec::new(), batch_bytes: 0, slot: 0, sent: 0 }
+    }
+
+    fn task(&mut self, task: Task) -> Result<()> {
+        self.sent += 1;
+        self.tasks.send(task).map_err(|_| stopped())
     }
 
     fn item(&mut self, item: Item) -> Result<()> {
@@ -94,7 +121,7 @@ impl Dispatcher {
         }
         self.batch_bytes = 0;
         let batch = std::mem::take(&mut self.batch);
-        self.tasks.send(Task::Files(batch)).map_err(|_| stopped())
+        self.task(Task::Files(batch))
     }
 
     fn next_slot(&mut self) -> u64 {
@@ -139,13 +166,48 @@ impl Dispatcher {
         self.item(Item::Segments { slot, count, large })?;
         for part in 0..count {
             let task = Task::Segment { slot, part, file: Arc::clone(&open), seen };
-            self.tasks.send(task).map_err(|_| stopped())?;
+            self.task(task)?;
+        }
+        Ok(())
+    }
+
+    /// A file written in blocks, in as many segments as it has.
+    fn live(&mut self, live: LiveFile) -> Result<()> {
+        let LiveFile { file, old, unchanged } = live;
+        if let (Some(old), true) = (&old, unchanged) {
+            self.shared.keep_values(&file.path)?;
+            return self.item(Item::Ready(Box::new(old.clone())));
+        }
+        let opened = Reader::open(&file)
+            .and_then(|(open, xattrs)| inode::look_open(&open).map(|seen| (open, xattrs, seen)));
+        let (open, xattrs, seen) = match opened {
+            Ok(opened) => opened,
+            // Removed since it was listed: its owner's log knows.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                return self.item(Item::Skipped { path: file.path, why: error.to_string() });
+            }
+        };
+        let old = match &old {
+            Some(entry) => {
+                let values = self.shared.known_values(&file.path);
+                OldBlocks::of(&self.shared.blobs, entry, values)?.map(Arc::new)
+            }
+            None => None,
+        };
+        self.flush()?;
+        let (slot, count) = (self.next_slot(), seen.size_bytes.div_ceil(SEGMENT_BYTES));
+        let FileToRead { name, path, .. } = file;
+        self.item(Item::Blocks { slot, count, live: Box::new(Live { name, path, seen, xattrs }) })?;
+        for part in 0..count {
+            let (file, old) = (Arc::clone(&open), old.clone());
+            self.task(Task::Blocks { slot, part, file, size_bytes: seen.size_bytes, old })?;
         }
         Ok(())
     }
 }
 
-impl ScanSink for Dispatcher {
+impl ScanSink for Dispatcher<'_> {
     fn event(&mut self, event: ScanEvent) -> Result<()> {
         match event {
             ScanEvent::Enter { name, meta, stamp } => self.item(Item::Enter { name, meta, stamp }),
@@ -156,8 +218,14 @@ impl ScanSink for Dispatcher {
             ScanEvent::Stream { name, meta, stream } => {
                 let slot = self.next_slot();
                 self.item(Item::File { slot, path: name.clone(), name })?;
-                self.tasks.send(Task::Stream { slot, stream, meta }).map_err(|_| stopped())
+                self.task(Task::Stream { slot, stream, meta })
             }
+            ScanEvent::Live(live) => self.live(live),
         }
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.flush()?;
+        self.shared.wait_finished(self.sent)
     }
 }

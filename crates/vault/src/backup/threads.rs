@@ -1,7 +1,9 @@
 //! The threads of a run and the channels between them.
 
 use super::assemble::Assembler;
+use super::blocks::{BLOCK_BYTES, BlocksRead};
 use super::chunks::{ChunkWriter, Shared};
+use super::memory::BlockMemoryWriter;
 use super::read::{FileOutcome, ReadFailure, Reader, SEGMENT_BYTES};
 use super::scan::{Dispatcher, ITEMS_MAX, Task};
 use super::{BackupRequest, Harvest, STAMP_MARGIN_S, WORKERS_MAX};
@@ -38,6 +40,7 @@ pub(super) struct Delivery {
 pub(super) enum Part {
     Whole(Box<FileOutcome>),
     Segment(Vec<Extent>, [u8; 32]),
+    Blocks(BlocksRead),
 }
 
 /// Reads the source and stores it; the record is the caller's.
@@ -46,11 +49,16 @@ pub(super) fn harvest(
     request: &BackupRequest<'_>,
     run: RunId,
     parent: Option<(u64, Backup)>,
-) -> Result<Harvest> {
+) -> Result<(Harvest, Option<BlockMemoryWriter>)> {
     let marks = repository.state().marks.values();
     let doomed: BTreeSet<_> = marks.flat_map(|m| &m.doomed).filter_map(|n| n.id()).collect();
     let (store, ring) = (Arc::clone(repository.store()), Arc::clone(repository.ring()));
-    let shared = Shared::new(store, ring, Arc::clone(&request.counters), doomed)?;
+    let mut shared = Shared::new(store, ring, Arc::clone(&request.counters), doomed)?;
+    if let Some(folder) = &request.block_memory {
+        let path = folder.join(format!("{}.blocks", block_memory_name(repository, request)));
+        let parent_run = parent.as_ref().map(|(_, backup)| &backup.run);
+        shared.remember_blocks(&path, &run, parent_run)?;
+    }
     let mut last_ms = repository.now_ms();
     let mut show_life = || {
         let now_ms = repository.now_ms();
@@ -69,9 +77,16 @@ pub(super) fn harvest(
         None => {
             let harvest = result?;
             shared.write_pending()?;
-            Ok(harvest)
+            Ok((harvest, shared.take_memory()))
         }
     }
+}
+
+/// One file a repository and source.
+fn block_memory_name(repository: &Repository, request: &BackupRequest<'_>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&repository.ring().repository).update(request.name.as_bytes());
+    crate::hex::encode(&hasher.finalize().as_bytes()[..16])
 }
 
 fn run_threads(
@@ -97,7 +112,7 @@ fn run_threads(
         }
         drop((tasks, deliveries_in));
         scope.spawn(move || {
-            let mut dispatcher = Dispatcher::new(items_in, tasks_in);
+            let mut dispatcher = Dispatcher::new(shared, items_in, tasks_in);
             let scanned = scan(shared, request, parent, &mut dispatcher);
             if let Err(error) = scanned.and_then(|()| dispatcher.flush())
                 && !shared.is_stopped()
@@ -142,7 +157,7 @@ fn may_reuse(shared: &Shared, entry: &Entry) -> Result<bool> {
     }
     let stored = |extents: &[Extent]| -> Result<bool> {
         for extent in extents {
-            if let Extent::Data { id, .. } = extent
+            if let Some(id) = extent.chunk()
                 && !shared.is_stored(id)?
             {
                 return Ok(false);
@@ -196,7 +211,15 @@ fn work(mut reader: Reader<'_>, tasks: &Receiver<Task>, deliveries: &Sender<Deli
                 let result = result.map(|outcome| Part::Whole(Box::new(outcome)));
                 deliveries.send(Delivery { slot, part: 0, result })
             }
+            Task::Blocks { slot, part, file, size_bytes, old } => {
+                let from = part * SEGMENT_BYTES;
+                let range = from..(from + SEGMENT_BYTES).min(size_bytes);
+                let is_only = size_bytes <= BLOCK_BYTES;
+                let result = reader.blocks(&file, old.as_deref(), range, is_only);
+                deliveries.send(Delivery { slot, part, result: result.map(Part::Blocks) })
+            }
         };
+        shared.finish_task();
         if sent.is_err() {
             break; // The tree is no longer built.
         }

@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::keys::wrap::KeyEntry;
+use crate::postgres::Lsn;
 use crate::store::ObjectName;
 use crate::tree::{Entry, Totals};
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,22 @@ pub enum Body {
         /// The recipients removed.
         revoked: Vec<String>,
     },
+    /// A stretch of a database's log is stored, unbroken: its end is the signed high-water mark of
+    /// what its server was told to be safe.
+    Archived {
+        /// The source.
+        source: String,
+        /// The database system's identity.
+        system: u64,
+        /// Bytes of a segment of its log.
+        segment_bytes: u64,
+        /// The timeline.
+        timeline: u32,
+        /// Where the stretch begins.
+        from: Lsn,
+        /// Where it ends.
+        upto: Lsn,
+    },
     /// A backup was restored and checked.
     Proven {
         /// The backup's record number.
@@ -110,6 +127,7 @@ impl Body {
             Body::Swept { .. } => "swept",
             Body::KeyAdded(_) => "key-added",
             Body::Rotated { .. } => "rotated",
+            Body::Archived { .. } => "archived",
             Body::Proven { .. } => "proven",
         }
     }
@@ -145,6 +163,8 @@ pub enum SourceKind {
     Directory,
     /// A command's output.
     Command,
+    /// A PostgreSQL server.
+    Postgres,
 }
 
 /// The signed part of a backup that a third party may see.

@@ -3,6 +3,7 @@
 use super::record::{Record, Signer};
 use super::{Backup, Body, Forgotten, Genesis, Mark, RunId};
 use crate::keys::wrap::KeyEntry;
+use crate::postgres::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -38,8 +39,52 @@ pub struct State {
     pub marks: BTreeMap<u64, Mark>,
     /// When each backup was last proven by a restore, and how long that took in milliseconds.
     pub proven: BTreeMap<u64, (i64, u64)>,
+    /// How far each database's log is stored, by source.
+    pub archives: BTreeMap<String, ArchiveState>,
     /// Records that were signed by the wrong key and don't count.
     pub refused: Vec<(u64, String)>,
+}
+
+/// How far a database's log is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveState {
+    /// The database system's identity.
+    pub system: u64,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// The stretches that were acknowledged, by timeline; ascending, and apart.
+    pub marks: BTreeMap<u32, Vec<(Lsn, Lsn)>>,
+    /// When that was last said.
+    pub time_ms: i64,
+}
+
+/// Stretches of one timeline that the state remembers; the oldest go first.
+const STRETCHES_MAX: usize = 1000;
+
+impl ArchiveState {
+    /// Adds a stretch; those that it touches become one with it.
+    pub fn acknowledge(&mut self, timeline: u32, from: Lsn, upto: Lsn) {
+        let marks = self.marks.entry(timeline).or_default();
+        let (mut from, mut upto) = (from, upto);
+        marks.retain(|(start, end)| {
+            let touches = *start <= upto && from <= *end;
+            if touches {
+                (from, upto) = (from.min(*start), upto.max(*end));
+            }
+            !touches
+        });
+        let place = marks.partition_point(|(start, _)| *start < from);
+        marks.insert(place, (from, upto));
+        if marks.len() > STRETCHES_MAX {
+            marks.remove(0);
+        }
+    }
+
+    /// The end of the stretch of a timeline that holds a position, or ends with it.
+    pub fn acknowledged(&self, timeline: u32, at: Lsn) -> Option<Lsn> {
+        let marks = self.marks.get(&timeline)?;
+        marks.iter().find(|(start, end)| *start <= at && at <= *end).map(|(_, end)| *end)
+    }
 }
 
 /// Refused records that the state remembers.
@@ -57,6 +102,7 @@ impl State {
             runs: BTreeMap::new(),
             marks: BTreeMap::new(),
             proven: BTreeMap::new(),
+            archives: BTreeMap::new(),
             refused: Vec::new(),
         }
     }
@@ -122,6 +168,18 @@ impl State {
                 self.verifying_keys.insert(*epoch, *verifying_key);
                 self.keys.clone_from(keys);
             }
+            Body::Archived { source, system, segment_bytes, timeline, from, upto } => {
+                let archive = self.archives.entry(source.clone()).or_insert(ArchiveState {
+                    system: *system,
+                    segment_bytes: *segment_bytes,
+                    marks: BTreeMap::new(),
+                    time_ms,
+                });
+                if archive.system == *system {
+                    archive.acknowledge(*timeline, *from, *upto);
+                    archive.time_ms = time_ms;
+                }
+            }
             Body::Proven { backup, took_ms, .. } => {
                 if self.backups.contains_key(backup) {
                     self.proven.insert(*backup, (time_ms, *took_ms));
@@ -144,5 +202,27 @@ impl State {
             self.forgotten.remove(s);
         });
         self.marks.insert(seq, mark.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_that_touch_are_one() {
+        let mut archive =
+            ArchiveState { system: 1, segment_bytes: 1, marks: BTreeMap::new(), time_ms: 0 };
+        for (from, upto) in [(10, 20), (40, 50), (20, 30), (5, 11), (60, 70), (49, 55)] {
+            archive.acknowledge(1, Lsn(from), Lsn(upto));
+        }
+        let expect = [(5, 30), (40, 55), (60, 70)].map(|(a, b)| (Lsn(a), Lsn(b)));
+        assert_eq!(archive.marks[&1], expect);
+        assert_eq!(archive.acknowledged(1, Lsn(30)), Some(Lsn(30)));
+        assert_eq!(archive.acknowledged(1, Lsn(40)), Some(Lsn(55)));
+        assert_eq!(archive.acknowledged(1, Lsn(35)), None);
+        assert_eq!(archive.acknowledged(2, Lsn(40)), None);
+        archive.acknowledge(1, Lsn(0), Lsn(100));
+        assert_eq!(archive.marks[&1], [(Lsn(0), Lsn(100))]);
     }
 }

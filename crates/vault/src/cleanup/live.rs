@@ -148,7 +148,7 @@ impl Marker<'_> {
 
     fn extents(&mut self, extents: &[Extent]) -> Result<()> {
         for extent in extents {
-            if let Extent::Data { id, .. } = extent {
+            if let Some(id) = extent.chunk() {
                 self.chunk(id)?;
             }
         }

@@ -59,6 +59,10 @@ pub(super) fn make(
     let known: BTreeSet<&ObjectName> = repository.state().keys.iter().map(|k| &k.object).collect();
     let keys = repository.store().list(Area::Keys, None)?;
     doomed.extend(keys.into_iter().map(|l| l.name).filter(|n| !known.contains(n)));
+    let (store, ring) = (&**repository.store(), repository.ring());
+    let wal_live = crate::wal::live_names(store, ring, repository.state(), &protected)?;
+    let wal = store.list(Area::Wal, None)?.into_iter().map(|l| l.name);
+    doomed.extend(wal.filter(|name| !wal_live.contains(name)));
     doomed.truncate(DOOMED_MAX);
     if doomed.is_empty() && released.is_empty() {
         return Ok(());

@@ -51,11 +51,14 @@ fn sweep(
     let backups: Vec<_> = repository.state().protected().map(|(_, b)| b).collect();
     let live = Live::of(&blobs, &backups, &avoided)?;
     let known: BTreeSet<&ObjectName> = repository.state().keys.iter().map(|k| &k.object).collect();
+    let (store, ring) = (&**repository.store(), repository.ring());
+    let wal_live = crate::wal::live_names(store, ring, repository.state(), &backups)?;
     let superseded: BTreeSet<&ObjectName> = live.index.superseded().iter().collect();
     let is_needed = |name: &ObjectName| match name.area() {
         Area::Packs => name.id().is_none_or(|id| live.bytes.contains_key(&id)),
         Area::Index => !superseded.contains(name),
         Area::Keys => known.contains(name),
+        Area::Wal => wal_live.contains(name),
         Area::Chain => true,
         Area::Probe => false,
     };

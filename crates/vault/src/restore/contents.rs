@@ -5,6 +5,7 @@ use crate::blobs::{Blobs, ReadBuffers};
 use crate::chunk::{BlobKind, ChunkId};
 use crate::error::{Result, VaultError};
 use crate::tree::{Entry, Extent, each_extents};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -35,8 +36,7 @@ pub(super) fn extents(
     buffers: &mut ReadBuffers,
     counters: &RestoreCounters,
 ) -> Result<bool> {
-    let mut wanted: Vec<ChunkId> = Vec::new();
-    let mut places: Vec<u64> = Vec::new();
+    let mut wanted = Wanted::default();
     let mut differs = false;
     let mut found = Vec::new();
     let failed = |action| VaultError::file(action, pair.path);
@@ -44,6 +44,10 @@ pub(super) fn extents(
         match extent {
             Extent::Hole { bytes } => {
                 differs |= hole(pair, offset, *bytes).map_err(failed("write"))?;
+            }
+            Extent::Part { id, .. } => {
+                wanted.add(*id, *extent, offset);
+                counters.bytes.fetch_add(extent.bytes(), Ordering::Relaxed);
             }
             Extent::Data { id, bytes } => {
                 let is_right = match pair.old {
@@ -56,8 +60,7 @@ pub(super) fn extents(
                 };
                 if !is_right {
                     differs = true;
-                    wanted.push(*id);
-                    places.push(offset);
+                    wanted.add(*id, *extent, offset);
                 } else if let (Some(new), false) = (pair.new, pair.same) {
                     new.write_all_at(&found, offset).map_err(failed("write"))?;
                     counters.bytes_written.fetch_add(u64::from(*bytes), Ordering::Relaxed);
@@ -67,14 +70,69 @@ pub(super) fn extents(
         }
         offset += extent.bytes();
     }
-    if let Some(new) = pair.new {
-        blobs.read_many(&wanted, buffers, |at, plain| {
-            new.write_all_at(plain, places[at]).map_err(VaultError::file("write", pair.path))?;
-            counters.bytes_written.fetch_add(plain.len() as u64, Ordering::Relaxed);
+    if pair.new.is_some() || (pair.old.is_some() && wanted.has_parts) {
+        blobs.read_many(&wanted.ids, buffers, |at, plain| {
+            for (extent, offset) in &wanted.places[at] {
+                differs |= place(pair, plain, extent, *offset, counters)?;
+            }
             Ok(())
         })?;
     }
     Ok(differs)
+}
+
+/// Chunks to fetch, each once, and what each is needed for.
+#[derive(Default)]
+struct Wanted {
+    ids: Vec<ChunkId>,
+    places: Vec<Vec<(Extent, u64)>>,
+    numbers: HashMap<ChunkId, usize>,
+    has_parts: bool,
+}
+
+impl Wanted {
+    fn add(&mut self, id: ChunkId, extent: Extent, offset: u64) {
+        self.has_parts |= matches!(extent, Extent::Part { .. });
+        let number = *self.numbers.entry(id).or_insert(self.ids.len());
+        if number == self.ids.len() {
+            self.ids.push(id);
+            self.places.push(Vec::new());
+        }
+        self.places[number].push((extent, offset));
+    }
+}
+
+/// Writes what an extent takes of its chunk, unless it is there already. Says whether it was not.
+fn place(
+    pair: &Pair<'_>,
+    plain: &[u8],
+    extent: &Extent,
+    offset: u64,
+    counters: &RestoreCounters,
+) -> Result<bool> {
+    let bytes = match extent {
+        Extent::Part { from, bytes, .. } => {
+            let from = *from as usize;
+            plain.get(from..from + *bytes as usize).ok_or_else(|| VaultError::Damaged {
+                object: format!("a chunk of {}", pair.path.display()),
+                what: "it is shorter than what is said to be in it".to_owned(),
+            })?
+        }
+        _ => plain,
+    };
+    if let (Extent::Part { .. }, Some(old)) = (extent, pair.old) {
+        let mut found = vec![0; bytes.len()];
+        let failed = VaultError::file("read", pair.path);
+        let right = read_full(old, offset, &mut found).map_err(failed)? && found == bytes;
+        if right && (pair.same || pair.new.is_none()) {
+            return Ok(false);
+        }
+    }
+    if let Some(new) = pair.new {
+        new.write_all_at(bytes, offset).map_err(VaultError::file("write", pair.path))?;
+        counters.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
+    Ok(true)
 }
 
 /// Fills the buffer, or says that the file is too short.
@@ -139,11 +197,16 @@ pub fn dump(
                 rest = &rest[1..];
                 continue;
             }
+            if let Extent::Part { .. } = first {
+                blobs.read_part(first, buffers, &mut put)??;
+                rest = &rest[1..];
+                continue;
+            }
             let ids: Vec<ChunkId> = rest
                 .iter()
                 .map_while(|e| match e {
                     Extent::Data { id, .. } => Some(*id),
-                    Extent::Hole { .. } => None,
+                    _ => None,
                 })
                 .collect();
             blobs.read_many(&ids, buffers, |_, plain| put(plain))?;

@@ -27,6 +27,8 @@ pub enum Kind {
     Pack = 2,
     /// An index segment.
     Segment = 3,
+    /// A piece of a database's log.
+    Wal = 4,
 }
 
 /// The cipher of an object.

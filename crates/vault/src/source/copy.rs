@@ -113,6 +113,13 @@ impl Chunks {
                     self.blobs.read(&id, &mut self.buffers, |p| piece.extend_from_slice(p))?;
                     return Ok(true);
                 }
+                Some(extent @ Extent::Part { .. }) => {
+                    let piece = &mut self.piece;
+                    self.blobs.read_part(&extent, &mut self.buffers, |p| {
+                        piece.extend_from_slice(p);
+                    })?;
+                    return Ok(true);
+                }
                 None => match self.lists.next() {
                     None => return Ok(false),
                     Some(list) => {

@@ -6,7 +6,7 @@ use crate::chain::SourceKind;
 use crate::error::{Result, VaultError};
 use crate::tree::{Children, DEPTH_MAX, Entry, EntryKind, NodeSource, children, join};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use rustix::fs::{Dir, FileType, major, minor};
+use rustix::fs::{FileType, major, minor};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -124,7 +124,7 @@ impl<'a> Scan<'a, '_> {
             _ => None,
         });
         let depth = path.iter().filter(|b| **b == b'/').count();
-        let names = match names(&directory) {
+        let names = match inode::names(&directory) {
             Ok(_) if depth >= DEPTH_MAX - 2 => {
                 self.skip(&path, "its contents are nested too deeply for a backup")?;
                 Vec::new()
@@ -268,20 +268,6 @@ fn advance(before: &mut Before<'_>, name: &[u8]) -> Option<Entry> {
             }
         }
     }
-}
-
-/// All names of a directory, sorted.
-fn names(directory: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    let mut entries = Dir::read_from(directory)?;
-    while let Some(entry) = entries.read() {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// A path from bytes.

@@ -31,6 +31,8 @@ pub enum ScanEvent {
     Ready(Box<Entry>),
     /// A file to read.
     Read(FileToRead),
+    /// A file that its owner writes in blocks, and goes on writing.
+    Live(LiveFile),
     /// A stream to read; its length is known at its end.
     Stream {
         /// The name under which it is kept.
@@ -70,6 +72,17 @@ pub struct FileToRead {
     pub place: Place,
 }
 
+/// A file whose owner writes blocks and keeps a log of its own: what is read of it need not be
+/// of one moment, and is never read twice.
+pub struct LiveFile {
+    /// The file.
+    pub file: FileToRead,
+    /// What the parent backup holds under its path.
+    pub old: Option<Entry>,
+    /// Whether nothing was written since.
+    pub unchanged: bool,
+}
+
 /// How a file is opened.
 #[derive(Clone)]
 pub enum Place {
@@ -96,6 +109,14 @@ pub trait ScanSink {
     /// # Errors
     /// Where the backup failed elsewhere and the scan is to end.
     fn event(&mut self, event: ScanEvent) -> Result<()>;
+
+    /// Returns once everything told so far has been read.
+    ///
+    /// # Errors
+    /// Where the backup failed elsewhere.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Something that can be backed up.
@@ -114,6 +135,15 @@ pub trait Source: Send + Sync {
     /// The root that the backup must have, where that is known beforehand.
     fn expected_root(&self) -> Option<[u8; 32]> {
         None
+    }
+
+    /// Called once everything is stored, before the backup is recorded: what it needs beside
+    /// its tree is brought in here.
+    ///
+    /// # Errors
+    /// Where that fails; nothing is recorded then.
+    fn before_record(&self, _repository: &mut crate::repository::Repository) -> Result<()> {
+        Ok(())
     }
 
     /// Tells everything there is.

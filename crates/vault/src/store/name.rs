@@ -17,13 +17,16 @@ pub enum Area {
     Packs,
     /// Where each chunk lies.
     Index,
+    /// Pieces of databases' logs.
+    Wal,
     /// Objects of the safety self-test; empty otherwise.
     Probe,
 }
 
 impl Area {
     /// Every area, in the order in which a listing reads them.
-    pub const ALL: [Area; 5] = [Area::Chain, Area::Keys, Area::Packs, Area::Index, Area::Probe];
+    pub const ALL: [Area; 6] =
+        [Area::Chain, Area::Keys, Area::Packs, Area::Index, Area::Wal, Area::Probe];
 
     /// The folder's name.
     pub fn folder(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Area {
             Area::Keys => "keys",
             Area::Packs => "packs",
             Area::Index => "index",
+            Area::Wal => "wal",
             Area::Probe => "probe",
         }
     }

@@ -129,14 +129,43 @@ pub enum Extent {
         /// How many.
         bytes: u64,
     },
+    /// A stretch of a chunk: how a database's changed pages share chunks, and its unchanged ones
+    /// stay where they are.
+    Part {
+        /// Which chunk.
+        id: ChunkId,
+        /// Where in the chunk it begins.
+        from: u32,
+        /// Its length.
+        bytes: u32,
+    },
 }
 
 impl Extent {
     /// Its length in the file.
     pub fn bytes(&self) -> u64 {
         match self {
-            Extent::Data { bytes, .. } => u64::from(*bytes),
+            Extent::Data { bytes, .. } | Extent::Part { bytes, .. } => u64::from(*bytes),
             Extent::Hole { bytes } => *bytes,
+        }
+    }
+
+    /// The chunk that it needs.
+    pub fn chunk(&self) -> Option<&ChunkId> {
+        match self {
+            Extent::Data { id, .. } | Extent::Part { id, .. } => Some(id),
+            Extent::Hole { .. } => None,
+        }
+    }
+
+    /// Whether a chunk of this length can hold it.
+    pub fn fits(&self, raw_bytes: u32) -> bool {
+        match self {
+            Extent::Data { bytes, .. } => *bytes == raw_bytes,
+            Extent::Part { from, bytes, .. } => {
+                from.checked_add(*bytes).is_some_and(|end| end <= raw_bytes)
+            }
+            Extent::Hole { .. } => true,
         }
     }
 }

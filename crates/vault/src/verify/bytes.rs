@@ -43,7 +43,7 @@ pub(super) fn packs(
             scope.spawn(|| {
                 let mut reader = PackReader::new(repository, request);
                 while let Some((id, size)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match reader.pack(id, *size) {
+                    match reader.pack(index, id, *size) {
                         Ok(result) => merge(&total, result),
                         Err(error) => {
                             let mut failure =
@@ -115,7 +115,7 @@ impl<'a> PackReader<'a> {
         }
     }
 
-    fn pack(&mut self, id: &ObjectId, size_bytes: u64) -> Result<PackResult> {
+    fn pack(&mut self, index: &IndexSet, id: &ObjectId, size_bytes: u64) -> Result<PackResult> {
         let name = ObjectName::of_id(Area::Packs, id);
         let mut result = PackResult::default();
         let read = match self.wants_bytes(id) {
@@ -127,10 +127,52 @@ impl<'a> PackReader<'a> {
             Err(error) if error.is_damage() => {
                 let what = what(&error);
                 result.findings.push(Finding::Object { name: name.to_string(), what });
+                self.without_table(index, id, &mut result)?;
             }
             Err(error) => return Err(error),
         }
         Ok(result)
+    }
+
+    /// A pack whose header or table is damaged may still hold what the index says: each chunk
+    /// is tried, so that no backup is called restorable that is not.
+    fn without_table(
+        &mut self,
+        index: &IndexSet,
+        id: &ObjectId,
+        result: &mut PackResult,
+    ) -> Result<()> {
+        let cipher = crate::pack::pack_cipher(self.store, self.ring, id);
+        let name = ObjectName::of_id(Area::Packs, id);
+        for segment in index.segments().iter().filter(|s| s.packs().contains(id)) {
+            for block in 0..segment.blocks() {
+                // A damaged block of the index is a finding of its own.
+                let Ok(plain) = segment.read_block(self.store, block) else { continue };
+                let entries = segment.decode_block(block, &plain).unwrap_or_default();
+                for (_, at) in entries.into_iter().filter(|(_, at)| at.pack == *id) {
+                    let opened = match &cipher {
+                        Ok(cipher) => {
+                            self.bytes.resize(at.blob.stored_bytes as usize, 0);
+                            let from = u64::from(at.blob.offset);
+                            let read = self.store.get_range(&name, from, &mut self.bytes);
+                            read.map_err(VaultError::from).and_then(|()| {
+                                let (tool, plain) = (&mut self.compressor, &mut self.plain);
+                                open_chunk(cipher, self.ring, &at, &mut self.bytes, tool, plain)
+                            })
+                        }
+                        Err(_) => Err(VaultError::damaged(&name, "its header was altered")),
+                    };
+                    match opened {
+                        Ok(()) => {}
+                        Err(error) if error.is_damage() => {
+                            result.bad.insert(at.blob.id, what(&error));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn every_byte(

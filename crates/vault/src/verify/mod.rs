@@ -1,6 +1,7 @@
 //! Says what of a repository can be restored, before anyone needs it.
 
 mod bytes;
+mod logs;
 mod report;
 mod structure;
 
@@ -38,6 +39,8 @@ pub struct VerifyRequest {
     pub workers: usize,
     /// Bytes read so far.
     pub bytes_read: Arc<AtomicU64>,
+    /// Where this machine remembers how far databases' logs were acknowledged.
+    pub memory: Option<std::path::PathBuf>,
 }
 
 /// Verifies. What is wrong is in the report; what stands on something damaged is damaged.
@@ -60,5 +63,6 @@ pub fn run(repository: &Repository, request: &VerifyRequest) -> Result<VerifyRep
     let bad = bytes::packs(repository, &index, request, &mut report)?;
     structure::backups(&blobs, &chain, &bad, &mut report);
     structure::unmentioned(&blobs, &mut report);
+    logs::check(repository, &chain, request, &mut report)?;
     Ok(report)
 }

@@ -22,6 +22,13 @@ pub enum Finding {
         /// What is wrong.
         what: String,
     },
+    /// A database's log of which there is no backup.
+    Log {
+        /// The source.
+        source: String,
+        /// What is missing.
+        what: String,
+    },
     /// Something that a backup can no longer give back.
     Lost {
         /// The backup's record.
@@ -38,6 +45,7 @@ impl fmt::Display for Finding {
         match self {
             Finding::Record { seq, what } => write!(f, "record {seq}: {what}"),
             Finding::Object { name, what } => write!(f, "{name}: {what}"),
+            Finding::Log { source, what } => write!(f, "the log of {source}: {what}"),
             Finding::Lost { backup, path, what } => {
                 let path = if path.is_empty() { "." } else { path };
                 write!(f, "backup {backup} lost {path}: {what}")

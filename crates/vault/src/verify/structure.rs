@@ -8,7 +8,7 @@ use crate::error::{Result, VaultError, what};
 use crate::index::IndexSet;
 use crate::repository::Repository;
 use crate::store::{Area, ObjectName};
-use crate::tree::{Entry, EntryKind, Extent, Step, Walk, canonical, each_extents, entry_hash};
+use crate::tree::{Entry, EntryKind, Step, Walk, canonical, each_extents, entry_hash};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Chunks that cannot be read, and why.
@@ -181,15 +181,16 @@ impl TreeCheck<'_> {
         let kind = &entry.kind;
         let checked = each_extents(blobs, kind, &mut self.buffers, |_, _, extents| {
             for extent in extents {
-                let Extent::Data { id, bytes } = extent else { continue };
+                let Some(id) = extent.chunk() else { continue };
                 let lost =
                     |what: String| VaultError::Damaged { object: format!("chunk {id}"), what };
                 if let Some(what) = bad.get(id) {
                     return Err(lost(what.clone()));
                 }
                 let found = blobs.locate(&index, id)?;
-                let fits =
-                    |l: &&crate::pack::Location| index.is_present(l) && l.blob.raw_bytes == *bytes;
+                let fits = |l: &&crate::pack::Location| {
+                    index.is_present(l) && extent.fits(l.blob.raw_bytes)
+                };
                 if !found.iter().any(|l| fits(&l)) {
                     return Err(lost("no pack of the repository holds it".to_owned()));
                 }

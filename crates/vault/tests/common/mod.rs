@@ -67,6 +67,7 @@ pub fn request(source: &DirectorySource) -> BackupRequest<'_> {
         workers: 2,
         before: None,
         after: None,
+        block_memory: None,
         counters: Arc::new(Counters::default()),
     }
 }
@@ -96,7 +97,7 @@ pub fn restore(repository: &Repository, seq: u64, target: &Path) -> vault::Resul
 
 pub fn verify(repository: &Repository, depth: Depth) -> vault::Result<VerifyReport> {
     let bytes_read = Arc::new(AtomicU64::new(0));
-    vault::verify::run(repository, &VerifyRequest { depth, workers: 2, bytes_read })
+    vault::verify::run(repository, &VerifyRequest { depth, workers: 2, bytes_read, memory: None })
 }
 
 /// Deterministic bytes that don't compress.

@@ -2,15 +2,28 @@
 //! file and put it into the list.
 
 mod clippy;
+mod deny;
 mod docs;
 mod format;
 mod lab;
+mod postgres;
 mod seeds;
+mod static_binary;
 mod tidy;
 mod unit;
 
 use super::step::Step;
 
 /// All steps.
-pub(super) static ALL: &[Step] =
-    &[format::STEP, tidy::STEP, clippy::STEP, unit::STEP, docs::STEP, seeds::STEP, lab::STEP];
+pub(super) static ALL: &[Step] = &[
+    format::STEP,
+    tidy::STEP,
+    clippy::STEP,
+    unit::STEP,
+    docs::STEP,
+    deny::STEP,
+    seeds::STEP,
+    postgres::STEP,
+    static_binary::STEP,
+    lab::STEP,
+];

@@ -173,7 +173,7 @@ fn register(
     replica: u64,
 ) -> Option<Inbound> {
     // One that belongs and is not set yet is heard all the same: its statistics wait.
-    let cell = shared.cell(replica).unwrap_or_default();
+    let cell = shared.cell(replica).unwrap_or_else(|| shared.new_cell());
     let (keep, replaced) = oneshot::channel();
     let mut inbound = lock(&shared.inbound);
     let number = inbound.get(&replica).map_or(0, |(number, _)| number + 1);

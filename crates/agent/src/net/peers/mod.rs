@@ -11,8 +11,9 @@ mod outbound;
 mod queue;
 mod stats;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -89,6 +90,8 @@ struct Shared {
     options: PeerOptions,
     on_message: OnMessage,
     gate: Gate,
+    /// Counts connections that came or went, and changes of who the peers are.
+    changes: Arc<AtomicU64>,
     /// Statistics of the peers that are set.
     cells: Mutex<BTreeMap<u64, Arc<stats::Cell>>>,
     /// The inbound connection of each replica; dropping its sender ends it.
@@ -96,6 +99,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn new_cell(&self) -> Arc<stats::Cell> {
+        Arc::new(stats::Cell::new(Arc::clone(&self.changes)))
+    }
+
     fn cell(&self, replica: u64) -> Option<Arc<stats::Cell>> {
         lock(&self.cells).get(&replica).cloned()
     }
@@ -135,6 +142,7 @@ impl Peers {
             options,
             on_message,
             gate: Gate::new(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX),
+            changes: Arc::default(),
             cells: Mutex::default(),
             inbound: Mutex::default(),
         });
@@ -188,6 +196,8 @@ impl Peers {
                 None => drop(outbound.insert(replica, self.dial(replica, peer.clone()))),
             }
         }
+        drop(outbound);
+        self.shared.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Sends a message. Never blocks; what becomes of it, the answer says as far as it is known.
@@ -207,8 +217,22 @@ impl Peers {
         for _ in 0..dropped.0 {
             counters.message_undelivered(dropped.1);
         }
-        known.cell.dropped.fetch_add(dropped.0 as u64, std::sync::atomic::Ordering::Relaxed);
+        known.cell.dropped.fetch_add(dropped.0 as u64, Ordering::Relaxed);
         sent
+    }
+
+    /// A number that rises whenever [`Peers::connected`] may have changed.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
+    }
+
+    /// The peers to which messages can leave.
+    #[must_use]
+    pub fn connected(&self) -> BTreeSet<u64> {
+        let outbound = lock(&self.outbound);
+        let connected = outbound.iter().filter(|(_, known)| known.cell.is_connected());
+        connected.map(|(replica, _)| *replica).collect()
     }
 
     /// The state of the connection to each peer.
@@ -224,7 +248,7 @@ impl Peers {
     fn dial(&self, replica: u64, peer: Peer) -> Outbound {
         let (peer, watched) = watch::channel(peer);
         let queue = Arc::new(Queue::default());
-        let cell = Arc::new(stats::Cell::default());
+        let cell = self.shared.new_cell();
         lock(&self.shared.cells).insert(replica, Arc::clone(&cell));
         let dialler = outbound::Dialler {
             shared: Arc::clone(&self.shared),

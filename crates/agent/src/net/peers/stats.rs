@@ -1,7 +1,7 @@
 //! What is known of the connection to one peer, for `status`, `explain` and `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The connection to one peer, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,8 +30,10 @@ impl PeerStats {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cell {
+    /// Counts connections of any peer that came or went.
+    changes: Arc<AtomicU64>,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
     pub(super) dropped: AtomicU64,
@@ -39,11 +41,21 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    pub(super) fn new(changes: Arc<AtomicU64>) -> Cell {
+        let zero = AtomicU64::default;
+        Cell { changes, sent: zero(), received: zero(), dropped: zero(), rest: Mutex::default() }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).connected()
+    }
+
     pub(super) fn connected(&self, link: u8) {
         self.change(|stats| {
             stats.link = Some(link);
             stats.connects += 1;
         });
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn disconnected(&self, error: String) {
@@ -51,6 +63,7 @@ impl Cell {
             stats.link = None;
             stats.last_error = Some(error);
         });
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn inbound(&self, there: bool) {

@@ -1,6 +1,4 @@
-//! `bench vault`: our vault beside restic, borg and `cp -a`, on the same data in one run.
-//!
-//! `cargo run --release -p backstay-vault --example bench_vault -- VAULT_BINARY DIR [MIB] [RUNS]`
+//! Directories: our vault beside restic, borg and `cp -a`, on the same data in one run.
 //!
 //! The data: half random, a quarter ledger text, a quarter in small files (20,000 for 2 GiB);
 //! the second generation has 3 % of it changed, scattered in runs of 64 KiB. Every figure is
@@ -16,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const CHANGED_RUN_BYTES: u64 = 64 << 10;
 const CHANGED_PERCENT: u64 = 3;
@@ -25,11 +23,11 @@ const CLOCK_TICKS: f64 = 100.0;
 
 /// What one command cost.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    wall_s: f64,
-    cpu_s: f64,
-    resident_mb: f64,
-    new_mb: f64,
+pub(crate) struct Cost {
+    pub(crate) wall_s: f64,
+    pub(crate) cpu_s: f64,
+    pub(crate) resident_mb: f64,
+    pub(crate) new_mb: f64,
 }
 
 /// Deterministic bytes.
@@ -137,7 +135,7 @@ fn change_data(root: &Path, generation: u64) -> Outcome<()> {
 }
 
 /// Runs a command to its end and measures it.
-fn measure(command: &mut Command) -> Outcome<Cost> {
+pub(crate) fn measure(command: &mut Command) -> Outcome<Cost> {
     let begun = Instant::now();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let pid = Pid::from_raw(child.id() as i32).ok_or("a child has an id")?;
@@ -169,7 +167,7 @@ fn measure(command: &mut Command) -> Outcome<Cost> {
     Ok(Cost { wall_s, cpu_s, resident_mb: resident_kb as f64 / 1000.0, new_mb: 0.0 })
 }
 
-fn folder_mb(root: &Path) -> Outcome<f64> {
+pub(crate) fn folder_mb(root: &Path) -> Outcome<f64> {
     let mut bytes = 0;
     let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
@@ -285,17 +283,11 @@ fn borg(scratch: &Path) -> Tool {
     }
 }
 
-fn main() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [vault, scratch, rest @ ..] = arguments.as_slice() else {
-        return Err("give the vault's binary and a scratch directory".into());
-    };
-    let mib: u64 = rest.first().map_or(Ok(2048), |t| t.parse())?;
-    let runs: u64 = rest.get(1).map_or(Ok(3), |t| t.parse())?;
-    let scratch = PathBuf::from(scratch);
+/// Measures in a scratch directory: so much data, so often.
+pub(crate) fn run(vault: &Path, scratch: &Path, mib: u64, runs: u64) -> Outcome<()> {
     let mut figures: BTreeMap<(String, &str), Vec<Cost>> = BTreeMap::new();
     for run in 0..runs {
-        one_run(Path::new(vault), &scratch.join(format!("run{run}")), mib, &mut figures)?;
+        one_run(vault, &scratch.join(format!("run{run}")), mib, &mut figures)?;
     }
     print(&figures);
     Ok(())

@@ -1,0 +1,172 @@
+use alloc::vec;
+
+use model::command::{Command, Entry};
+use model::spec::{ResourceKind, ResourceSpec, Standby};
+use model::state::ClusterState;
+use model::{ClusterMs, Profile};
+
+use super::*;
+use crate::cluster;
+use crate::fixtures::{cluster_spec, epoch, genesis, node, resource, resource_spec};
+use crate::plant::Plants;
+
+const ME: ReplicaId = ReplicaId(1);
+const NOW: Moment = Moment(100_000_000_000);
+
+/// Node a, alone, with launcher and guard, and a lease that goes on.
+struct Node {
+    state: ClusterState,
+    member: Member,
+    lease: LeaseView,
+}
+
+impl Node {
+    fn new(spec: ResourceSpec) -> Node {
+        let config = MemberConfig { node: node("a"), replica: ME, boot: 1, plants: Plants::NONE };
+        let lease = LeaseView {
+            end: Some(NOW + Span::from_ms(500)),
+            fresh_from: 0,
+            lapses: 0,
+            stopping: Profile::Lan.timers().stopping,
+        };
+        let state = ClusterState::default();
+        let mut node = Node { state, member: Member::new(config), lease };
+        node.commit(Command::Genesis(genesis(cluster_spec(&["a"], spec))));
+        node.tell(InstanceEvent::LauncherUp { guard: Some(7), running: vec![] });
+        node
+    }
+
+    fn commit(&mut self, command: Command) {
+        let (now, index) = (ClusterMs(0), self.state.index + 1);
+        let (request, reasons) = (None, vec![]);
+        let entry = Entry { by: ME, now, wall_ms: 0, request, command, reasons };
+        cluster::apply(&mut self.state, index, &entry);
+    }
+
+    fn assign(&mut self, counter: u64) {
+        let previous = self.state.resources[&resource()].epoch;
+        let (resource, epoch, evidence) = (resource(), epoch(counter), None);
+        let (node, replica) = (node("a"), ME);
+        self.commit(Command::Assign { resource, node, replica, previous, epoch, evidence });
+    }
+
+    fn tell(&mut self, event: InstanceEvent) {
+        self.member.on_event(NOW, &self.state, event);
+    }
+
+    fn act(&mut self) -> Vec<Action> {
+        self.member.reconcile(NOW, &self.state, self.lease)
+    }
+
+    fn proven(&mut self) -> Vec<Epoch> {
+        let report = self.member.report(NOW, &self.state, vec![]);
+        report.evidence.iter().map(|e| e.epoch).collect()
+    }
+
+    /// Started as active under an epoch, and active; its number.
+    fn activate(&mut self, counter: u64) -> u64 {
+        self.assign(counter);
+        let actions = self.act();
+        let [Action::Start { number, role: StartRole::Active(e), .. }] = actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(e, epoch(counter));
+        self.tell(InstanceEvent::Active(resource(), e));
+        number
+    }
+
+    fn gone(&mut self, number: u64) {
+        let failure = Failure::Exited { status: Some(0), signal: None };
+        let (resource, asked, age) = (resource(), true, Span::ZERO);
+        self.tell(InstanceEvent::Gone { resource, number, failure, asked, age });
+    }
+}
+
+fn cold() -> ResourceSpec {
+    let mut spec = resource_spec(Standby::Cold);
+    if let ResourceKind::Process(process) = &mut spec.kind {
+        process.promote = model::spec::Promote::Restart;
+    }
+    spec
+}
+
+#[test]
+fn the_end_of_an_earlier_instance_is_not_the_end_of_this_one() {
+    let mut node = Node::new(cold());
+    let first = node.activate(1);
+    node.gone(first);
+    assert_eq!(node.proven(), [epoch(1)]);
+    let second = node.activate(2);
+    assert_ne!(first, second);
+    // The answer to a stop that crossed the first one's end on the way.
+    node.gone(first);
+    assert_eq!(node.proven(), [], "the second one runs");
+    assert_eq!(node.act(), []);
+    node.gone(second);
+    assert_eq!(node.proven(), [epoch(2)]);
+}
+
+#[test]
+fn the_guards_word_is_evidence_and_the_launchers_ends_the_instance() {
+    let mut node = Node::new(cold());
+    let number = node.activate(1);
+    let burnt = |gone| InstanceEvent::Burnt { resource: resource(), epoch: epoch(1), gone };
+    node.tell(burnt(false));
+    assert_eq!(node.proven(), [], "killed is not gone");
+    node.tell(burnt(true));
+    assert_eq!(node.proven(), [epoch(1)]);
+    node.assign(2);
+    assert_eq!(node.act(), [], "the launcher still clears up");
+    node.gone(number);
+    assert!(matches!(node.act()[..], [Action::Start { .. }]));
+}
+
+#[test]
+fn an_instance_that_cannot_be_stopped_is_no_evidence() {
+    let mut node = Node::new(cold());
+    node.activate(1);
+    node.lease.lapses = 1;
+    let stop = node.act();
+    assert!(matches!(stop[..], [Action::Stop { at_once: true, epoch: Some(_), .. }]), "{stop:?}");
+    node.tell(InstanceEvent::StopFailed(resource()));
+    node.tell(InstanceEvent::Stuck(resource()));
+    assert_eq!((node.proven(), node.act()), (vec![], vec![]));
+    let report = node.member.peek(&node.state);
+    assert_eq!(report.instances[0].phase, InstancePhase::Stuck);
+    assert_eq!(report.instances[0].epoch, Some(epoch(1)));
+}
+
+#[test]
+fn what_the_launcher_did_not_do_undoes_only_that() {
+    let mut node = Node::new(cold());
+    node.activate(1);
+    for what in [Undone::Start, Undone::Promote] {
+        node.tell(InstanceEvent::NotNow(resource(), what));
+        assert_eq!(node.act(), [], "{what:?} of an active one");
+    }
+    let mut node = Node::new(cold());
+    node.assign(1);
+    node.act();
+    node.tell(InstanceEvent::NotNow(resource(), Undone::End));
+    assert_eq!(node.act(), [], "the start goes on");
+    node.tell(InstanceEvent::NotNow(resource(), Undone::Start));
+    assert!(matches!(node.act()[..], [Action::Start { .. }]), "asked again");
+}
+
+#[test]
+fn a_list_of_old_burnt_epochs_takes_no_instance_away() {
+    let mut node = Node::new(cold());
+    let number = node.activate(3);
+    let running = Running {
+        resource: resource(),
+        number,
+        phase: InstancePhase::Stopping,
+        epoch: Some(epoch(3)),
+    };
+    node.tell(InstanceEvent::LauncherUp { guard: Some(7), running: vec![running] });
+    let (resource, epoch) = (resource(), epoch(3));
+    node.tell(InstanceEvent::Burnt { resource, epoch, gone: false });
+    assert_eq!(node.proven(), [], "it is still being stopped");
+    node.gone(number);
+    assert_eq!(node.proven(), [epoch]);
+}

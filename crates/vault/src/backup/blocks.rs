@@ -1,0 +1,338 @@
+//! Reads a file that its owner writes in blocks, and that changes while it is read: a database's
+//! file, an image. Each block is hashed; those that the parent backup holds stay where they are,
+//! the others are gathered into new chunks. Block hashes are nodes of the file's BLAKE3 tree, so
+//! the file's root costs no second pass.
+
+use super::content::SegmentHashes;
+use super::read::{ReadFailure, Reader, fill_at};
+use crate::blobs::{Blobs, ReadBuffers};
+use crate::chunk::{BlobKind, ChunkId};
+use crate::error::Result;
+use crate::tree::{Entry, EntryKind, Extent, each_extents};
+use blake3::hazmat::HasherExt;
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::atomic::Ordering;
+
+/// Bytes of a block: a power of two, as BLAKE3's tree wants it.
+pub(super) const BLOCK_BYTES: u64 = 8192;
+/// Changed blocks gathered into one chunk.
+const CHUNK_BLOCKS: usize = 32;
+/// How much is read at once.
+const WINDOW_BYTES: usize = 1 << 20;
+/// A file of which more than this share of the blocks are extents of their own is stored anew:
+/// it has become too scattered to read quickly. In quarters.
+const SCATTERED_QUARTERS: u64 = 3;
+
+/// A block's hash: its node in the file's BLAKE3 tree, or the root where it is the only one.
+pub(super) type Value = [u8; 32];
+
+/// What the parent backup holds of a file.
+pub(super) struct OldBlocks {
+    extents: Vec<(u64, Extent)>,
+    /// The hashes, where they are remembered; else the parent's blocks are read for them.
+    values: Option<Vec<Value>>,
+    size_bytes: u64,
+}
+
+/// What reading a stretch gave.
+pub(super) struct BlocksRead {
+    pub(super) extents: Vec<Extent>,
+    pub(super) values: Vec<Value>,
+}
+
+/// The hash of a block that begins at `offset`.
+fn value_of(block: &[u8], offset: u64, is_only: bool) -> Value {
+    if is_only {
+        return *blake3::hash(block).as_bytes();
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(offset).update(block);
+    hasher.finalize_non_root()
+}
+
+/// The root of a file with these block hashes.
+pub(super) fn root_of(values: &[Value]) -> [u8; 32] {
+    match values {
+        [] => *blake3::hash(b"").as_bytes(),
+        [only] => *only,
+        [rest @ .., last] => {
+            let mut hashes = SegmentHashes::default();
+            rest.iter().for_each(|value| hashes.push(*value));
+            hashes.finish(*last)
+        }
+    }
+}
+
+impl OldBlocks {
+    /// What the parent's entry says; nothing where it helps nobody. Remembered hashes count
+    /// only where they make the root that was signed.
+    pub(super) fn of(
+        blobs: &Blobs,
+        entry: &Entry,
+        remembered: Option<Vec<Value>>,
+    ) -> Result<Option<OldBlocks>> {
+        let EntryKind::File { size_bytes, root, .. } = &entry.kind else { return Ok(None) };
+        let mut extents = Vec::new();
+        let mut buffers = ReadBuffers::default();
+        let read = each_extents(blobs, &entry.kind, &mut buffers, |_, mut offset, all| {
+            for extent in all {
+                extents.push((offset, *extent));
+                offset += extent.bytes();
+            }
+            Ok(())
+        });
+        match read {
+            Ok(()) => {}
+            // A damaged parent only means that the file is stored anew.
+            Err(error) if error.is_damage() => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let blocks = size_bytes.div_ceil(BLOCK_BYTES);
+        if blocks > 64 && extents.len() as u64 * 4 > blocks * SCATTERED_QUARTERS {
+            return Ok(None);
+        }
+        let fits = |v: &Vec<Value>| v.len() as u64 == blocks && root_of(v) == *root;
+        let values = remembered.filter(fits);
+        Ok(Some(OldBlocks { extents, values, size_bytes: *size_bytes }))
+    }
+
+    /// The stored place of a block, where one extent holds it whole.
+    fn place(&self, offset: u64, bytes: u32) -> Option<Extent> {
+        let number = self.extents.partition_point(|(at, _)| *at <= offset).checked_sub(1)?;
+        let (at, extent) = self.extents[number];
+        let skip = offset - at;
+        if skip + u64::from(bytes) > extent.bytes() {
+            return None;
+        }
+        Some(match extent {
+            Extent::Hole { .. } => Extent::Hole { bytes: u64::from(bytes) },
+            Extent::Data { bytes: all, .. } if skip == 0 && all == bytes => extent,
+            Extent::Data { id, .. } => Extent::Part { id, from: skip as u32, bytes },
+            Extent::Part { id, from, .. } => Extent::Part { id, from: from + skip as u32, bytes },
+        })
+    }
+
+    /// The hashes of the parent's blocks from `offset` to `end`.
+    fn values(
+        &self,
+        blobs: &Blobs,
+        buffers: &mut ReadBuffers,
+        offset: u64,
+        end: u64,
+    ) -> Result<Vec<Option<Value>>> {
+        let end = end.min(self.size_bytes);
+        let is_only = self.size_bytes <= BLOCK_BYTES;
+        let mut found = Vec::new();
+        let mut at = offset;
+        while at < end {
+            let bytes = BLOCK_BYTES.min(self.size_bytes - at) as u32;
+            let value = match &self.values {
+                Some(values) => values.get((at / BLOCK_BYTES) as usize).copied(),
+                None => match self.place(at, bytes) {
+                    None => None,
+                    Some(place) => {
+                        let hash = |block: &[u8]| value_of(block, at, is_only);
+                        match blobs.read_part(&place, buffers, hash) {
+                            Ok(value) => Some(value),
+                            Err(error) if error.is_damage() => None,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                },
+            };
+            found.push(value);
+            at += BLOCK_BYTES;
+        }
+        Ok(found)
+    }
+}
+
+/// A block's place in the new listing: one that is stored, or one in a chunk being gathered.
+enum Placed {
+    Old(Extent),
+    New { chunk: usize, from: u32, bytes: u32 },
+}
+
+/// Gathers changed blocks.
+#[derive(Default)]
+struct Gathered {
+    placed: Vec<Placed>,
+    open: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+impl Gathered {
+    fn add(&mut self, block: &[u8], reader: &mut Reader<'_>) -> Result<()> {
+        let (chunk, from) = (self.chunks.len(), self.open.len() as u32);
+        self.placed.push(Placed::New { chunk, from, bytes: block.len() as u32 });
+        self.open.extend_from_slice(block);
+        if self.open.len() >= CHUNK_BLOCKS * BLOCK_BYTES as usize {
+            self.close(reader)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        if !self.open.is_empty() {
+            let hash = blake3::hash(&self.open);
+            let id = reader.writer.put(BlobKind::Data, &self.open, &hash)?;
+            self.chunks.push((id, self.open.len() as u32));
+            self.open.clear();
+        }
+        Ok(())
+    }
+
+    /// The extents, neighbours joined.
+    fn finish(mut self, reader: &mut Reader<'_>) -> Result<Vec<Extent>> {
+        self.close(reader)?;
+        let mut extents: Vec<Extent> = Vec::new();
+        for placed in &self.placed {
+            let next = match placed {
+                Placed::Old(extent) => *extent,
+                Placed::New { chunk, from, bytes } => {
+                    let id = self.chunks[*chunk].0;
+                    Extent::Part { id, from: *from, bytes: *bytes }
+                }
+            };
+            if !extents.last_mut().is_some_and(|last| join(last, &next)) {
+                extents.push(next);
+            }
+        }
+        let lengths: HashMap<ChunkId, u32> = self.chunks.into_iter().collect();
+        for extent in &mut extents {
+            if let Extent::Part { id, from: 0, bytes } = *extent
+                && lengths.get(&id) == Some(&bytes)
+            {
+                *extent = Extent::Data { id, bytes };
+            }
+        }
+        Ok(extents)
+    }
+}
+
+/// Lengthens `last` by `next` where they lie one after the other in one chunk.
+fn join(last: &mut Extent, next: &Extent) -> bool {
+    match (last, next) {
+        (Extent::Hole { bytes }, Extent::Hole { bytes: more }) => {
+            *bytes += more;
+            true
+        }
+        (Extent::Part { id, from, bytes }, Extent::Part { id: other, from: at, bytes: more })
+            if id == other && *from + *bytes == *at =>
+        {
+            *bytes += more;
+            true
+        }
+        _ => false,
+    }
+}
+
+impl Reader<'_> {
+    /// Reads the blocks from `offset` to `end`. Where the file has become shorter, so is what is
+    /// read: its owner's log tells the rest.
+    pub(super) fn blocks(
+        &mut self,
+        file: &File,
+        old: Option<&OldBlocks>,
+        range: std::ops::Range<u64>,
+        is_only: bool,
+    ) -> std::result::Result<BlocksRead, ReadFailure> {
+        let shared = self.writer.shared;
+        let mut buffers = ReadBuffers::default();
+        let known = match old {
+            Some(old) => old.values(&shared.blobs, &mut buffers, range.start, range.end)?,
+            None => Vec::new(),
+        };
+        let mut window = vec![0; WINDOW_BYTES];
+        let mut values: Vec<Value> = Vec::new();
+        let mut gathered = Gathered::default();
+        let mut usable: HashMap<ChunkId, bool> = HashMap::new();
+        let mut at = range.start;
+        while at < range.end {
+            if shared.is_stopped() {
+                return Err(super::chunks::stopped().into());
+            }
+            let want = (range.end - at).min(WINDOW_BYTES as u64) as usize;
+            let length = fill_at(file, at, &mut window[..want])?;
+            shared.counters.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+            for block in window[..length].chunks(BLOCK_BYTES as usize) {
+                let value = value_of(block, at, is_only);
+                let same = known.get(values.len()).is_some_and(|v| *v == Some(value));
+                let place = old.filter(|_| same).and_then(|o| o.place(at, block.len() as u32));
+                let place = match place {
+                    Some(extent) if self.is_usable(&extent, &mut usable)? => Some(extent),
+                    _ => None,
+                };
+                match place {
+                    Some(extent) => gathered.placed.push(Placed::Old(extent)),
+                    None => gathered.add(block, self)?,
+                }
+                values.push(value);
+                at += block.len() as u64;
+            }
+            if length < want {
+                if let ([only], 0) = (&mut values[..], range.start) {
+                    // It shrank to one block, whose hash is the file's.
+                    *only = value_of(&window[..length], 0, true);
+                }
+                break;
+            }
+        }
+        Ok(BlocksRead { extents: gathered.finish(self)?, values })
+    }
+
+    /// Whether what an old extent refers to is there and stays.
+    fn is_usable(&self, extent: &Extent, seen: &mut HashMap<ChunkId, bool>) -> Result<bool> {
+        let shared = self.writer.shared;
+        let Some(id) = extent.chunk().filter(|_| shared.check_reuse) else { return Ok(true) };
+        if let Some(known) = seen.get(id) {
+            return Ok(*known);
+        }
+        let stored = shared.is_stored(id)?;
+        seen.insert(*id, stored);
+        Ok(stored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_hashes_make_the_hash_of_the_whole_file() {
+        let block = BLOCK_BYTES as usize;
+        for length in [0, 1, block, block + 1, 3 * block, 9 * block + 77] {
+            let bytes: Vec<u8> = (0..length).map(|i| (i * 7 / 3) as u8).collect();
+            let values: Vec<Value> = bytes
+                .chunks(block)
+                .enumerate()
+                .map(|(i, b)| value_of(b, i as u64 * BLOCK_BYTES, length <= block))
+                .collect();
+            assert_eq!(root_of(&values), *blake3::hash(&bytes).as_bytes(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_found_within_its_extent() {
+        let id = |n: u8| ChunkId([n; 32]);
+        let old = OldBlocks {
+            extents: vec![
+                (0, Extent::Data { id: id(1), bytes: 24_576 }),
+                (24_576, Extent::Part { id: id(2), from: 8192, bytes: 16_384 }),
+                (40_960, Extent::Data { id: id(3), bytes: 100 }),
+            ],
+            values: None,
+            size_bytes: 41_060,
+        };
+        let part = |n, from, bytes| Some(Extent::Part { id: id(n), from, bytes });
+        assert_eq!(old.place(8192, 8192), part(1, 8192, 8192));
+        assert_eq!(old.place(32_768, 8192), part(2, 16_384, 8192));
+        assert_eq!(old.place(40_960, 100), Some(Extent::Data { id: id(3), bytes: 100 }));
+        assert_eq!(old.place(40_960, 8192), None);
+        assert_eq!(old.place(49_152, 8192), None);
+        let mut last = Extent::Part { id: id(1), from: 0, bytes: 8192 };
+        assert!(join(&mut last, &Extent::Part { id: id(1), from: 8192, bytes: 8192 }));
+        assert!(!join(&mut last, &Extent::Part { id: id(1), from: 8192, bytes: 8192 }));
+    }
+}

@@ -1,0 +1,24 @@
+//! PostgreSQL, 13 and newer: what its servers and files say, and backing them up.
+//!
+//! Nothing here writes to a server but the begin and end of a backup and the slot of a stream.
+
+mod connection;
+mod conninfo;
+pub mod exclude;
+mod lsn;
+mod position;
+pub mod recovery;
+pub mod rehearsal;
+pub mod server;
+mod source;
+
+pub use connection::{Connection, CopyMessage, Row};
+pub use conninfo::ConnInfo;
+pub use lsn::{Lsn, SegmentName, Timeline};
+pub use position::{Position, parse_label};
+pub use source::PostgresSource;
+
+/// Bytes of a page, as every packaged server has it.
+pub const PAGE_BYTES: usize = 8192;
+/// The oldest server that is supported, as the server numbers itself.
+pub const VERSION_MIN: u32 = 130_000;

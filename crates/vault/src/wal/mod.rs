@@ -1,0 +1,20 @@
+//! Databases' logs in a repository: pieces of the log, sealed and signed, and the signed mark of
+//! what was acknowledged. A piece's name says which stretch it holds, so a listing says whether
+//! the log is unbroken; a mark says up to where it has to be.
+
+mod archive;
+mod catalog;
+pub mod check;
+mod fetch;
+mod history;
+mod memory;
+mod piece;
+pub mod record;
+pub mod stream;
+
+pub use archive::Archive;
+pub use catalog::{Catalog, live_names, stream_id};
+pub use fetch::{Fetched, fetch_history, fetch_segment};
+pub use history::{History, Step};
+pub use memory::WalMemory;
+pub use piece::{PIECE_BYTES, Piece, read_piece};

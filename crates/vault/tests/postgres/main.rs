@@ -1,0 +1,89 @@
+//! Databases: backed up, streamed, damaged, restored to any point, against Debian's PostgreSQL.
+//!
+//! Where its programs are missing, every test says that it was ignored. The binary is also the
+//! vault's command line, so that servers under test can call it as their restore_command.
+
+mod base;
+mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
+mod log;
+mod points;
+mod proof;
+#[path = "../../../backstay/src/vault_cli/mod.rs"]
+mod vault_cli;
+
+use clap::{Parser, Subcommand};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::ExitCode;
+use vault_cli::output::Output;
+
+#[derive(Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Backup(vault_cli::backup::BackupArgs),
+    Restore(vault_cli::restore::RestoreArgs),
+    #[command(subcommand)]
+    Vault(vault_cli::VaultCommand),
+    Demo,
+}
+
+/// Every test: its name as a sentence, and what it does.
+const TESTS: &[(&str, fn())] = &[
+    ("a_base_backup_made_under_load_opens_and_adds_up", base::under_load),
+    ("an_increment_stores_changed_blocks_and_is_whole", base::increment),
+    ("nothing_acknowledged_is_lost_with_the_machine", log::nothing_acknowledged_is_lost),
+    ("every_removed_or_altered_piece_is_missed", log::every_removed_piece_is_missed),
+    ("a_promotion_is_followed_through_its_timelines", log::a_promotion_is_followed),
+    ("a_stalled_archive_lets_go_and_says_what_it_cost", log::a_stalled_archive_lets_go),
+    ("segments_are_pushed_by_the_server", log::segments_are_pushed),
+    ("only_what_restores_is_called_proven", proof::only_what_restores_is_proven),
+    (
+        "a_damaged_increment_is_found_with_all_that_stands_on_it",
+        proof::a_damaged_increment_is_found,
+    ),
+    ("the_command_line_restores_a_database_in_place", proof::the_command_line_restores_in_place),
+    ("every_restored_point_is_what_it_was", points::every_point_is_what_it_was),
+    ("a_server_fetches_its_log_and_stops_where_it_lacks", points::the_server_fetches_its_log),
+    ("a_server_that_cannot_be_backed_up_is_refused", base::refused),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if words.get(1).is_some_and(|w| ["backup", "restore", "vault", "demo"].contains(&w.as_str())) {
+        return command_line();
+    }
+    let arguments = Arguments::from_args();
+    let missing = cluster::programs().is_none();
+    if missing {
+        println!("IGNORED postgres: install the Debian package postgresql-15");
+    }
+    let trial = |(name, test): &(&'static str, fn())| {
+        let test = *test;
+        let run = move || {
+            test();
+            Ok::<(), Failed>(())
+        };
+        Trial::test(*name, run).with_ignored_flag(missing)
+    };
+    libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit_code()
+}
+
+fn command_line() -> ExitCode {
+    let output = Output::of(false);
+    let result = match &Line::parse().command {
+        Command::Backup(args) => vault_cli::backup::run(args, output),
+        Command::Restore(args) => vault_cli::restore::run(args, output),
+        Command::Vault(command) => vault_cli::run(command, output),
+        Command::Demo => vault_cli::demo::run(output),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {}", vault::error::explain(&error));
+        ExitCode::FAILURE
+    })
+}
