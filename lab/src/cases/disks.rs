@@ -59,6 +59,8 @@ pub(super) fn a_full_disk_of_the_coordinator_costs_no_order(cluster: &mut Cluste
     while filler.write_all(&[1]).is_ok() {}
     decide(cluster, broken, active)?;
     let proved = cluster.until_scene("a scene", |_| true)?;
+    // As long as it is open, its room is not given back.
+    drop(filler);
     std::fs::remove_file(&path).map_err(|e| e.to_string())?;
     let office = if proved.coordinator == broken { "stayed" } else { "passed on" };
     Ok(format!("the office {office}; {}", mended(cluster, broken, active, from)?))
