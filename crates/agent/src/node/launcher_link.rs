@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brain::member::{Action, InstanceEvent, Running, StartRole, Undone};
-use drivers::client::LauncherClient;
+use drivers::client::{ClientError, LauncherClient};
 use drivers::lease::LeasePage;
 use drivers::protocol::{Asked, Event, Gone, Phase, Refusal, Request, Role, Status, Why};
 use drivers::run_dir::RunDir;
@@ -157,19 +157,32 @@ fn keep(
             }
         }
         shared.publish_lease(drivers::sys::now());
-        let asked =
-            client.send(&lock(specified).clone()).and_then(|()| client.send(&Request::List));
-        if let Err(error) = asked {
+        if let Err(error) = open(port, client, specified) {
             tracing::warn!("{error}");
             continue;
         }
-        *lock(&port.0) = Some(client);
         // Ends with the connection; the sender lives in the event function.
         if ended.recv().is_err() {
             tracing::debug!("the launcher's events have ended");
         }
         *lock(&port.0) = None;
     }
+}
+
+/// Tells the launcher what is specified, asks what it runs, and opens the port, in one: what the
+/// list leads to must find the port open, and a specification that comes in between must not be
+/// lost.
+fn open(
+    port: &LauncherPort,
+    client: LauncherClient,
+    specified: &Mutex<Request>,
+) -> Result<(), ClientError> {
+    let mut port = lock(&port.0);
+    let specification = lock(specified).clone();
+    client.send(&specification)?;
+    client.send(&Request::List)?;
+    *port = Some(client);
+    Ok(())
 }
 
 /// The guard that lives after this event, kept for the events that don't speak of it.
