@@ -34,8 +34,6 @@ pub use membership::{Group, MembershipChange, Progress};
 pub const CATCHING_UP_ENTRIES: u64 = 1_000;
 
 /// One decision, on its way out.
-// A few live at once and each is handled at once: a box would cost more than the copy.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Give this to the log.

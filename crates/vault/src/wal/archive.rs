@@ -97,12 +97,23 @@ impl Archive {
                  two servers write one log, or a segment was altered. Nothing was stored"
             )));
         }
+        self.put_piece(repository, timeline, start, bytes)
+    }
+
+    /// Writes a piece and notes it; whether one is there was looked at before.
+    fn put_piece(
+        &mut self,
+        repository: &Repository,
+        timeline: Timeline,
+        start: Lsn,
+        bytes: &[u8],
+    ) -> Result<()> {
         let stretch =
             Stretch { stream: &self.catalog.stream, system: self.system, timeline, start };
-        let now_ms = repository.now_ms();
+        let (ring, now_ms) = (repository.ring(), repository.now_ms());
         let (name, object) = write_piece(ring, stretch, bytes, now_ms, &mut self.compressor);
-        put(store, &name, &object)?;
-        self.catalog.add(timeline, start, end);
+        put(&**repository.store(), &name, &object)?;
+        self.catalog.add(timeline, start, Lsn(start.0 + bytes.len() as u64));
         Ok(())
     }
 
@@ -116,7 +127,7 @@ impl Archive {
         bytes: &[u8],
     ) -> Result<()> {
         let end = Lsn(start.0 + bytes.len() as u64);
-        let (store, ring) = (&**repository.store(), repository.ring());
+        let store = &**repository.store();
         let inner: Vec<_> = self
             .catalog
             .pieces()
@@ -125,12 +136,7 @@ impl Archive {
         if inner.iter().any(|(_, s, e, _)| (*s, *e) == (start, end)) || inner.len() < 2 {
             return Ok(());
         }
-        let stretch =
-            Stretch { stream: &self.catalog.stream, system: self.system, timeline, start };
-        let now_ms = repository.now_ms();
-        let (name, object) = write_piece(ring, stretch, bytes, now_ms, &mut self.compressor);
-        put(store, &name, &object)?;
-        self.catalog.add(timeline, start, end);
+        self.put_piece(repository, timeline, start, bytes)?;
         if repository.state().is_append_only() {
             return Ok(());
         }
