@@ -33,6 +33,13 @@ pub enum Reason {
         /// Which.
         node: NodeName,
     },
+    /// The node had no launcher or no guard for long, and its last grant has passed.
+    NotReady {
+        /// Which.
+        node: NodeName,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
     /// The node's replica was replaced by a newer incarnation or removed.
     NodeReplaced {
         /// Which.
@@ -239,6 +246,10 @@ impl fmt::Display for Reason {
                 write!(f, "{node} was silent for {silent_ms} ms and its last lease has passed")
             }
             Reason::LeaseLapsed { node } => write!(f, "{node}'s lease lapsed"),
+            Reason::NotReady { node, for_ms } => write!(
+                f,
+                "{node} had no launcher or no guard for {for_ms} ms and its last lease has passed"
+            ),
             Reason::NodeReplaced { node } => {
                 write!(f, "{node} came back as a new incarnation or was removed")
             }

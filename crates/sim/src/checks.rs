@@ -446,9 +446,15 @@ impl World {
         let lapsed = event.reasons.iter().any(|r| {
             matches!(
                 r,
-                Reason::NodeLost { .. } | Reason::LeaseLapsed { .. } | Reason::NodeReplaced { .. }
+                Reason::NodeLost { .. }
+                    | Reason::LeaseLapsed { .. }
+                    | Reason::NodeReplaced { .. }
+                    | Reason::NotReady { .. }
             )
         });
+        if event.reasons.iter().any(|r| matches!(r, Reason::NotReady { .. })) {
+            self.coverage.hit("takeover-from-the-unready");
+        }
         self.coverage.hit(if lapsed { "takeover" } else { "takeover-by-evidence" });
         let at = self.nodes.iter().position(|other| other.name == node);
         if let Some(at) = at.filter(|_| self.judge.stuck.contains(&(resource.clone(), epoch))) {

@@ -253,6 +253,7 @@ impl World {
         node.sync = self.plan.sync;
         node.launcher = None;
         node.guard = None;
+        node.clear = true;
         node.instances.clear();
         node.seen = Default::default();
         node.frozen = false;

@@ -71,6 +71,8 @@ pub struct Coordinator {
     reports: BTreeMap<ReplicaId, (Report, Moment)>,
     healthy_since: BTreeMap<ReplicaId, Moment>,
     suspect_since: BTreeMap<ReplicaId, Moment>,
+    /// Nodes that report that they can run nothing, and since when.
+    unready_since: BTreeMap<ReplicaId, Moment>,
     pending: BTreeSet<Subject>,
     last_barrier: Option<Moment>,
     /// Cluster time and the moment it was read, so that it runs on between entries.
@@ -91,6 +93,7 @@ impl Coordinator {
             reports: BTreeMap::new(),
             healthy_since: BTreeMap::new(),
             suspect_since: BTreeMap::new(),
+            unready_since: BTreeMap::new(),
             pending: BTreeSet::new(),
             last_barrier: None,
             clock: (ClusterMs(0), Moment::ZERO),
@@ -126,6 +129,11 @@ impl Coordinator {
             .get(&report.replica)
             .is_some_and(|(known, _)| (known.boot, known.number) >= (report.boot, report.number));
         if self.term.is_some() && !older {
+            if report.ready {
+                self.unready_since.remove(&report.replica);
+            } else {
+                self.unready_since.entry(report.replica).or_insert(now);
+            }
             self.reports.insert(report.replica, (report, now));
         }
     }

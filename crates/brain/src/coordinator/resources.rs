@@ -69,7 +69,8 @@ impl Coordinator {
             self.trace_fenced(moment, &evidence);
             return self.vacant(now, pulse, case, Some(evidence), reasons, out);
         }
-        if self.note_stuck(now, case, holder, out) || holder.releasing {
+        let unknown = self.abandon_unready(moment, pulse, holder);
+        if self.note_stuck(now, case, holder, unknown, out) || holder.releasing {
             return;
         }
         if let Some(reasons) = self.must_release(case, holder) {
@@ -83,23 +84,25 @@ impl Coordinator {
         self.failback(now, case, holder, out);
     }
 
-    /// The holder said that its instance can't be stopped: recorded before anything else about
-    /// it, so that no coordinator takes the end of its lease for the end of the instance.
+    /// The holder said that its instance can't be stopped, or nobody there can say what became of
+    /// it: recorded before anything else about it, so that no coordinator takes the end of its
+    /// lease for the end of the instance.
     fn note_stuck(
         &mut self,
         now: Now,
         case: &Case<'_>,
         holder: &Holder,
+        unknown: bool,
         out: &mut Vec<Decision>,
     ) -> bool {
-        let stuck = self.report(holder.replica).is_some_and(|report| {
+        let said = self.report(holder.replica).is_some_and(|report| {
             report.instances.iter().any(|i| {
                 i.resource == *case.name
                     && i.phase == InstancePhase::Stuck
                     && i.epoch == Some(holder.epoch)
             })
         });
-        if !stuck || holder.stuck {
+        if !(said || unknown) || holder.stuck {
             return false;
         }
         let command = Command::Stuck { resource: case.name.clone(), epoch: holder.epoch };

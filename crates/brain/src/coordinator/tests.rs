@@ -90,6 +90,7 @@ impl Office {
             applied: u64::MAX,
             guard: Some(1),
             ready: true,
+            clear: false,
             instances,
             evidence: Vec::new(),
             failures: Vec::new(),
@@ -488,3 +489,5 @@ fn a_reinstalled_node_that_runs_nothing_is_proof_too() {
     office.pass_for(100);
     assert!(office.held().epoch > epoch);
 }
+
+mod unready;

@@ -87,6 +87,7 @@ impl Setting {
             applied: 1,
             guard: Some(1),
             ready: true,
+            clear: false,
             instances: vec![status],
             evidence: Vec::new(),
             failures: Vec::new(),
