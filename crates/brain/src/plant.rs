@@ -34,11 +34,13 @@ pub enum Plant {
     StuckForgotten,
     /// The guard looks at the lease's end, not at which lease it is.
     LeaseOfAnother,
+    /// What failed alike on two nodes goes back to where it was, whoever ordered it away.
+    PoisonOverOrders,
 }
 
 impl Plant {
     /// All planted faults.
-    pub const ALL: [Plant; 14] = [
+    pub const ALL: [Plant; 15] = [
         Plant::VoteBeforePromiseEnds,
         Plant::PromiseForgottenByRestart,
         Plant::LeaseFromReceipt,
@@ -53,6 +55,7 @@ impl Plant {
         Plant::TransferWithoutRenounce,
         Plant::StuckForgotten,
         Plant::LeaseOfAnother,
+        Plant::PoisonOverOrders,
     ];
 }
 

@@ -163,6 +163,8 @@ pub enum WhyNot {
     Down,
     /// Its launcher or guard is not there.
     NotReady,
+    /// It has lost its lease and holds no other yet.
+    NoLease,
     /// It is being drained.
     Draining,
     /// It is in maintenance.
@@ -192,6 +194,7 @@ impl fmt::Display for WhyNot {
             WhyNot::NotJoined => write!(f, "it has not joined"),
             WhyNot::Down => write!(f, "it is not heard"),
             WhyNot::NotReady => write!(f, "its launcher or guard is not running"),
+            WhyNot::NoLease => write!(f, "it holds no lease"),
             WhyNot::Draining => write!(f, "it is being drained"),
             WhyNot::Maintenance => write!(f, "it is in maintenance"),
             WhyNot::NotInNodes => write!(f, "the resource's `nodes` doesn't list it"),

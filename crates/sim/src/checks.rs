@@ -1,6 +1,6 @@
 //! The all-knowing observer: after every step it holds the invariants against the whole world.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use brain::invariants::absence::{Extension, is_committed};
 use brain::invariants::authority::{Office, at_most_one};
@@ -17,11 +17,14 @@ use model::state::{ClusterState, Event, EventKind, Renounced};
 use model::{Epoch, Moment, NodeName, Reason, ReplicaId, ResourceName, Span};
 
 use crate::cluster::{RESOURCES, node_name, resource_number};
-use crate::plan::Class;
+use crate::plan::{Class, SECOND};
 use crate::world::World;
 
 /// State hashes are compared at every so many entries.
 const HASH_EVERY: u64 = 16;
+
+/// Most assignments of one resource within a second.
+const ASSIGNED_MAX: usize = 30;
 
 /// What the observer remembers.
 pub(crate) struct Judge {
@@ -41,6 +44,8 @@ pub(crate) struct Judge {
     /// can only have been by a renounce entry.
     by_proof: bool,
     pub(crate) unplanned: BTreeMap<ResourceName, u64>,
+    /// When each resource was assigned last, newest last.
+    assigned: BTreeMap<ResourceName, VecDeque<u64>>,
     pub(crate) lapses: u64,
 }
 
@@ -59,6 +64,7 @@ impl Judge {
             index: state.index,
             by_proof: false,
             unplanned: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             lapses: 0,
         }
     }
@@ -351,6 +357,7 @@ impl World {
         });
         match &event.what {
             EventKind::Assigned { resource, from, to, epoch, planned } => {
+                self.check_calm(resource);
                 self.on_assigned(n, event, leading);
                 // The incarnation is the assignment's own: the node may have joined anew in the
                 // same step. Where another assignment followed in that step, it is not known.
@@ -418,6 +425,18 @@ impl World {
         if agent.pulse.leading_since().is_some() && agent.pulse.raft().term == term {
             let in_office = agent.pulse.in_office();
             self.require(is_final(replica, term, in_office));
+        }
+    }
+
+    /// Nobody gives a resource away again and again without end (L3).
+    fn check_calm(&mut self, resource: &ResourceName) {
+        let now = self.now;
+        let times = self.judge.assigned.entry(resource.clone()).or_default();
+        times.push_back(now);
+        times.retain(|at| now - at <= SECOND);
+        if times.len() > ASSIGNED_MAX {
+            let what = format!("{resource} was given away {} times within a second", times.len());
+            self.fail(Violation { rule: "L3", what });
         }
     }
 

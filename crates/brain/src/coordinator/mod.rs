@@ -278,7 +278,9 @@ impl Coordinator {
                 me || report.as_ref().is_some_and(|r| behind(r.applied) < CATCHING_UP_ENTRIES);
             let replicated = group.voters.contains(&replica) || group.learners.contains(&replica);
             let ready = replicated && report.as_ref().is_some_and(|r| r.ready);
-            view.insert(name.clone(), NodeView { replica, health, ready, caught_up, report });
+            let leased = report.as_ref().is_some_and(|r| r.leased);
+            let seen = NodeView { replica, health, ready, leased, caught_up, report };
+            view.insert(name.clone(), seen);
         }
         view
     }

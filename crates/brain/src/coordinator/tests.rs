@@ -91,6 +91,7 @@ impl Office {
             guard: Some(1),
             ready: true,
             clear: false,
+            leased: true,
             instances,
             evidence: Vec::new(),
             failures: Vec::new(),
@@ -490,4 +491,5 @@ fn a_reinstalled_node_that_runs_nothing_is_proof_too() {
     assert!(office.held().epoch > epoch);
 }
 
+mod poison;
 mod unready;

@@ -209,6 +209,8 @@ pub struct Member {
     launcher: bool,
     /// The guard has seen that a lost launcher left nothing active.
     clear: bool,
+    /// A lease runs under which something may become active.
+    leased: bool,
     guard: Option<u64>,
     instances: BTreeMap<ResourceName, Instance>,
     /// Per resource, the highest epoch that may never be active here, why, and since when.
@@ -233,6 +235,7 @@ impl Member {
             config,
             launcher: false,
             clear: false,
+            leased: false,
             guard: None,
             instances: BTreeMap::new(),
             burnt: BTreeMap::new(),

@@ -43,6 +43,7 @@ impl Member {
             guard: self.guard,
             ready: self.launcher && self.guard.is_some(),
             clear: self.is_clear(),
+            leased: self.leased,
             instances: self.instances.iter().map(status).collect(),
             evidence: Vec::new(),
             failures: Vec::new(),

@@ -91,3 +91,8 @@ fn a_takeover_from_an_instance_that_cannot_be_stopped_is_caught() {
 fn a_guard_that_takes_any_lease_for_its_own_is_caught() {
     check(Plant::LeaseOfAnother, &["lease"]);
 }
+
+#[test]
+fn a_poisoned_resource_that_goes_back_against_an_order_is_caught() {
+    check(Plant::PoisonOverOrders, &["L3"]);
+}
