@@ -34,11 +34,17 @@ pub enum Plant {
     StuckForgotten,
     /// The guard looks at the lease's end, not at which lease it is.
     LeaseOfAnother,
+    /// A new generation goes on with the epochs of the one before.
+    GenerationNotRaised,
+    /// A new generation does not wait for leases of the one before.
+    WaitOutSkipped,
+    /// A node that hears of a higher generation goes on in its own.
+    SupersededGoesOn,
 }
 
 impl Plant {
     /// All planted faults.
-    pub const ALL: [Plant; 14] = [
+    pub const ALL: [Plant; 17] = [
         Plant::VoteBeforePromiseEnds,
         Plant::PromiseForgottenByRestart,
         Plant::LeaseFromReceipt,
@@ -53,6 +59,9 @@ impl Plant {
         Plant::TransferWithoutRenounce,
         Plant::StuckForgotten,
         Plant::LeaseOfAnother,
+        Plant::GenerationNotRaised,
+        Plant::WaitOutSkipped,
+        Plant::SupersededGoesOn,
     ];
 }
 

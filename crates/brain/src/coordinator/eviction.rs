@@ -46,6 +46,9 @@ impl Coordinator {
         let replaced = state.replica_of(&holder.node) != Some(holder.replica);
         let node = holder.node.clone();
         let reason = match age {
+            _ if holder.epoch.generation < state.generation => {
+                Reason::EarlierGeneration { generation: state.generation }
+            }
             _ if replaced => Reason::NodeReplaced { node },
             Some(age) => Reason::NodeLost { node, silent_ms: age.as_ms() },
             None => Reason::LeaseLapsed { node },
