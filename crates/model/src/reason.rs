@@ -150,6 +150,11 @@ pub enum Reason {
     },
     /// The set end of a maintenance, drain or ban has passed.
     Expired,
+    /// The holder belonged to an earlier generation, whose leases were waited for.
+    EarlierGeneration {
+        /// The present generation.
+        generation: u64,
+    },
 }
 
 /// Why a node was not chosen.
@@ -285,6 +290,10 @@ impl fmt::Display for Reason {
             Reason::Failback { node } => write!(f, "{node} is back and failback is automatic"),
             Reason::HigherEpochSeen { epoch } => write!(f, "it reported epoch {epoch}"),
             Reason::Expired => write!(f, "its set end has passed"),
+            Reason::EarlierGeneration { generation } => write!(
+                f,
+                "generation {generation} began anew, and leases of the one before were waited for"
+            ),
         }
     }
 }

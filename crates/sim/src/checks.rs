@@ -17,14 +17,11 @@ use model::state::{ClusterState, Event, EventKind, Renounced};
 use model::{Epoch, Moment, NodeName, Reason, ReplicaId, ResourceName, Span};
 
 use crate::cluster::{RESOURCES, node_name, resource_number};
-use crate::plan::{Class, SECOND};
+use crate::plan::Class;
 use crate::world::World;
 
 /// State hashes are compared at every so many entries.
 const HASH_EVERY: u64 = 16;
-
-/// Most assignments of one resource within a second.
-const ASSIGNED_MAX: usize = 30;
 
 /// What the observer remembers.
 pub(crate) struct Judge {
@@ -45,7 +42,7 @@ pub(crate) struct Judge {
     by_proof: bool,
     pub(crate) unplanned: BTreeMap<ResourceName, u64>,
     /// When each resource was assigned last, newest last.
-    assigned: BTreeMap<ResourceName, VecDeque<u64>>,
+    pub(crate) assigned: BTreeMap<ResourceName, VecDeque<u64>>,
     pub(crate) lapses: u64,
 }
 
@@ -425,18 +422,6 @@ impl World {
         if agent.pulse.leading_since().is_some() && agent.pulse.raft().term == term {
             let in_office = agent.pulse.in_office();
             self.require(is_final(replica, term, in_office));
-        }
-    }
-
-    /// Nobody gives a resource away again and again without end (L3).
-    fn check_calm(&mut self, resource: &ResourceName) {
-        let now = self.now;
-        let times = self.judge.assigned.entry(resource.clone()).or_default();
-        times.push_back(now);
-        times.retain(|at| now - at <= SECOND);
-        if times.len() > ASSIGNED_MAX {
-            let what = format!("{resource} was given away {} times within a second", times.len());
-            self.fail(Violation { rule: "L3", what });
         }
     }
 

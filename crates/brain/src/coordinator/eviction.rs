@@ -54,6 +54,9 @@ impl Coordinator {
         let node = holder.node.clone();
         let unready = self.unready_for(now, holder.replica);
         let reason = match age {
+            _ if holder.epoch.generation < state.generation => {
+                Reason::EarlierGeneration { generation: state.generation }
+            }
             _ if replaced => Reason::NodeReplaced { node },
             Some(age) if unready >= UNREADY && age < unready => {
                 Reason::NotReady { node, for_ms: unready.as_ms() }

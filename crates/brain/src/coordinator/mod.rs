@@ -8,6 +8,7 @@
 pub mod alarm;
 pub mod eviction;
 pub mod failures;
+mod generation;
 pub mod membership;
 pub mod operations;
 pub mod resources;
@@ -50,6 +51,7 @@ enum Subject {
     Barrier,
     Renounce,
     Membership,
+    WaitedOut,
 }
 
 /// The clocks of one moment.
@@ -201,7 +203,9 @@ impl Coordinator {
         self.membership(now.moment, state, pulse, group, &mut out);
         if pulse.may_judge(now.moment) {
             self.record_failures(now, state, &mut out);
-            self.place(now, state, pulse, &view, &mut out);
+            if self.has_waited_out(now, state, pulse, &mut out) {
+                self.place(now, state, pulse, &view, &mut out);
+            }
             self.unbar_idle(state, pulse);
         }
         self.alarms.watch(state, &view, group);
@@ -334,6 +338,7 @@ fn subject(command: &Command) -> Option<Subject> {
         Command::Failed { key, .. } => Some(Subject::Failure(*key)),
         Command::Barrier => Some(Subject::Barrier),
         Command::Renounce { .. } => Some(Subject::Renounce),
+        Command::WaitedOut { .. } => Some(Subject::WaitedOut),
         _ => None,
     }
 }

@@ -491,5 +491,6 @@ fn a_reinstalled_node_that_runs_nothing_is_proof_too() {
     assert!(office.held().epoch > epoch);
 }
 
+mod generations;
 mod poison;
 mod unready;
