@@ -77,8 +77,8 @@ impl Coordinator {
         Some((evidence, vec![reason]))
     }
 
-    /// Ends the grants of a node that has no launcher or no guard: after `patience` where nothing is
-    /// left there. True where it can't be said what became of the instances, for long.
+    /// Ends the grants of a node that has no launcher or no guard: after `patience` where nothing
+    /// is left there. True where it can't be said what became of the instances, for long.
     pub(super) fn abandon_unready(
         &self,
         now: Moment,
