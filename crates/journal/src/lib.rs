@@ -39,7 +39,7 @@ pub use message::{MessageError, MessageKind, decode_message, encode_message, is_
 pub use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
 pub use real_disk::RealDisk;
 pub use record::BadRecord;
-pub use recovered::{BootstrapError, FIRST_INDEX, Note, Recovered};
+pub use recovered::{BootstrapError, End, FIRST_INDEX, Note, Recovered};
 pub use recovery::{Damage, OpenError};
 pub use refusal::{
     CampaignRefused, ConfigError, MembershipRefused, ProposeError, ReadRefused, SnapshotRefused,

@@ -12,6 +12,16 @@ use crate::snapshot_file::{BadSnapshot, Snapshot, sorted};
 pub const FIRST_INDEX: u64 = 1;
 const FIRST_TERM: u64 = 1;
 
+/// A place in a log. Of two ends, the one of the higher term, then of the higher index, may have
+/// more of what was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct End {
+    /// The term of the entry there.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
+}
+
 /// The durable state of a replica at its start.
 ///
 /// The default is that of a replica without any: it joins, and learns all from a leader.
@@ -68,6 +78,16 @@ impl Recovered {
     /// # Errors
     /// See [`BootstrapError`].
     pub fn bootstrap(voters: &[u64], data: Vec<u8>) -> Result<Self, BootstrapError> {
+        Self::bootstrap_at(voters, data, End { index: FIRST_INDEX, term: FIRST_TERM })
+    }
+
+    /// A new group that goes on from the state of one that is lost for good, as a snapshot at
+    /// `at`. The voters' ids must be new, and index and term above all that the lost group can
+    /// have had, so that nothing of it is ever taken for something of this one.
+    ///
+    /// # Errors
+    /// See [`BootstrapError`].
+    pub fn bootstrap_at(voters: &[u64], data: Vec<u8>, at: End) -> Result<Self, BootstrapError> {
         if voters.is_empty() || voters.len() > MAX_VOTERS {
             return Err(BootstrapError::Voters(voters.len()));
         }
@@ -83,13 +103,13 @@ impl Recovered {
             before = *id;
         }
         let snapshot = Snapshot {
-            index: FIRST_INDEX,
-            term: FIRST_TERM,
+            index: at.index,
+            term: at.term,
             entry_chain: Chain::genesis(&membership.voters, &data),
             membership,
             data: Arc::new(data),
         };
-        let hard_state = HardState { term: FIRST_TERM, vote: 0, commit: FIRST_INDEX };
+        let hard_state = HardState { term: at.term, vote: 0, commit: at.index };
         let snapshot = Some(snapshot);
         Ok(Self { snapshot, hard_state, unwritten: true, ..Self::default() })
     }
@@ -115,6 +135,21 @@ impl Recovered {
     /// The entries after the snapshot.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Where the log ends, committed or not.
+    #[must_use]
+    pub fn end(&self) -> End {
+        let snapshot = self.snapshot.as_ref().map(|s| End { index: s.index, term: s.term });
+        let last = self.entries.last().map(|entry| End { index: entry.index, term: entry.term });
+        last.or(snapshot).unwrap_or_default()
+    }
+
+    /// The entry chain at the end of the log: equal on two replicas, their logs are equal.
+    #[must_use]
+    pub fn end_chain(&self) -> Chain {
+        let first = self.snapshot.as_ref().map_or(Chain::EMPTY, |snapshot| snapshot.entry_chain);
+        self.entries.iter().fold(first, |chain, entry| chain.after_entry(entry))
     }
 
     /// What start-up mended or got around.

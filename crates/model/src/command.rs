@@ -214,4 +214,10 @@ pub enum Command {
         /// Who may stand.
         candidate: ReplicaId,
     },
+    /// A coordinator has waited until no lease of an earlier generation can run any more.
+    /// Precondition: it is this generation, and nobody has said so yet.
+    WaitedOut {
+        /// The present generation.
+        generation: u64,
+    },
 }

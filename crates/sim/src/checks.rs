@@ -1,6 +1,6 @@
 //! The all-knowing observer: after every step it holds the invariants against the whole world.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use brain::invariants::absence::{Extension, is_committed};
 use brain::invariants::authority::{Office, at_most_one};
@@ -41,6 +41,8 @@ pub(crate) struct Judge {
     /// can only have been by a renounce entry.
     by_proof: bool,
     pub(crate) unplanned: BTreeMap<ResourceName, u64>,
+    /// When each resource was assigned last, newest last.
+    pub(crate) assigned: BTreeMap<ResourceName, VecDeque<u64>>,
     pub(crate) lapses: u64,
 }
 
@@ -59,6 +61,7 @@ impl Judge {
             index: state.index,
             by_proof: false,
             unplanned: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             lapses: 0,
         }
     }
@@ -351,6 +354,7 @@ impl World {
         });
         match &event.what {
             EventKind::Assigned { resource, from, to, epoch, planned } => {
+                self.check_calm(resource);
                 self.on_assigned(n, event, leading);
                 // The incarnation is the assignment's own: the node may have joined anew in the
                 // same step. Where another assignment followed in that step, it is not known.
@@ -446,9 +450,15 @@ impl World {
         let lapsed = event.reasons.iter().any(|r| {
             matches!(
                 r,
-                Reason::NodeLost { .. } | Reason::LeaseLapsed { .. } | Reason::NodeReplaced { .. }
+                Reason::NodeLost { .. }
+                    | Reason::LeaseLapsed { .. }
+                    | Reason::NodeReplaced { .. }
+                    | Reason::NotReady { .. }
             )
         });
+        if event.reasons.iter().any(|r| matches!(r, Reason::NotReady { .. })) {
+            self.coverage.hit("takeover-from-the-unready");
+        }
         self.coverage.hit(if lapsed { "takeover" } else { "takeover-by-evidence" });
         let at = self.nodes.iter().position(|other| other.name == node);
         if let Some(at) = at.filter(|_| self.judge.stuck.contains(&(resource.clone(), epoch))) {

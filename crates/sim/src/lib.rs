@@ -7,6 +7,7 @@
 //! **Architecture invariant:** all chance comes from [`rng`], all time from the world's queue.
 
 mod agent;
+mod calm;
 mod checks;
 mod clock;
 mod cluster;

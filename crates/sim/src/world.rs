@@ -100,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) launcher: Option<u32>,
     pub(crate) launchers: u32,
     pub(crate) guard: Option<u64>,
+    /// The guard that covered what a lost launcher ran lives, or the machine was started since.
+    pub(crate) clear: bool,
     pub(crate) guards: u64,
     pub(crate) instances: BTreeMap<usize, Inst>,
     pub(crate) seen: [Epoch; RESOURCES.len()],
@@ -230,6 +232,7 @@ impl World {
             launcher: None,
             launchers: 0,
             guard: None,
+            clear: true,
             guards: 0,
             instances: BTreeMap::new(),
             seen: [Epoch::default(); RESOURCES.len()],

@@ -37,6 +37,10 @@ pub enum Route {
     Rejoin,
     /// The holder of a certificate gets the next one.
     Renew,
+    /// The control state, to be kept.
+    State,
+    /// Where this node's log stands.
+    Position,
 }
 
 /// HTTP methods that are in use.
@@ -81,7 +85,7 @@ const CHANGE: Who = Who::Roles(&[Role::Operator]);
 
 impl Route {
     /// All of them.
-    pub const ALL: [Route; 15] = [
+    pub const ALL: [Route; 17] = [
         Route::Live,
         Route::Ready,
         Route::Active,
@@ -97,6 +101,8 @@ impl Route {
         Route::Join,
         Route::Rejoin,
         Route::Renew,
+        Route::State,
+        Route::Position,
     ];
 
     /// The line of the table.
@@ -119,6 +125,9 @@ impl Route {
             Route::Join => post("/v1/join", Who::Everybody, 16 << 10),
             Route::Rejoin => post("/v1/rejoin", NODES, 4 << 10),
             Route::Renew => post("/v1/renew", Who::Holders, 16 << 10),
+            // It holds what was written into the specification: not for everyone who may look.
+            Route::State => get("/v1/state", CHANGE),
+            Route::Position => get("/v1/position", LOOK),
         }
     }
 

@@ -60,6 +60,10 @@ pub enum Call {
     Rejoin(DatagramPublicKey),
     /// `POST /v1/renew`: the caller gets a certificate of its own role and name over this key.
     Renew(Box<CertificateRequest>),
+    /// `GET /v1/state`
+    State,
+    /// `GET /v1/position`
+    Position,
 }
 
 /// A token to be made.

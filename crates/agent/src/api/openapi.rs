@@ -23,6 +23,8 @@ use super::routes::{change, events, health, membership, state};
         events::events,
         state::spec,
         state::metrics,
+        state::export,
+        state::position,
         change::operate,
         change::apply,
         membership::create_token,

@@ -82,6 +82,8 @@ fn handler(route: Route, verb: Verb) -> MethodRouter<Arc<Api>> {
         Route::Join => on(verb, routes::membership::join),
         Route::Rejoin => on(verb, routes::membership::rejoin),
         Route::Renew => on(verb, routes::membership::renew),
+        Route::State => on(verb, routes::state::export),
+        Route::Position => on(verb, routes::state::position),
     }
 }
 

@@ -123,11 +123,7 @@ impl IdentityFiles {
         if !self.path(AUTHORITY_KEY).exists() {
             return Ok(None);
         }
-        let text = self.read_secret(AUTHORITY_KEY)?;
-        let key = text
-            .find("-----BEGIN PRIVATE KEY-----")
-            .ok_or_else(|| IdentityError::malformed("authority key", "it holds no key"))?;
-        Authority::from_pem(&text[..key], &text[key..]).map(Some)
+        read_authority(&self.path(AUTHORITY_KEY)).map(Some)
     }
 
     /// Draws the number of this start: larger than every one before, even on a disk that was set
@@ -169,6 +165,18 @@ impl IdentityFiles {
         }
         write_file(&self.path(name), bytes, mode)
     }
+}
+
+/// Reads an authority from a file of its certificate and key, as `identity/authority.key` is one.
+///
+/// # Errors
+/// [`IdentityError`].
+pub fn read_authority(path: &Path) -> Result<Authority, IdentityError> {
+    let text = read_file(path, true)?;
+    let key = text
+        .find("-----BEGIN PRIVATE KEY-----")
+        .ok_or_else(|| IdentityError::malformed("authority key", "it holds no key"))?;
+    Authority::from_pem(&text[..key], &text[key..])
 }
 
 /// Reads a small text file; a secret one only if nobody but its owner can.

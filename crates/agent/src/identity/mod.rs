@@ -22,7 +22,7 @@ pub use certificate::Caller;
 pub use credential::Credential;
 pub use datagram_key::{DatagramKey, DatagramPublicKey};
 pub use error::IdentityError;
-pub use files::{Identity, IdentityFiles, read_file, write_file};
+pub use files::{Identity, IdentityFiles, read_authority, read_file, write_file};
 pub use id::{ClusterId, Fingerprint};
 pub use request::{CertificateRequest, NodeKey};
 pub use role::Role;

@@ -91,6 +91,8 @@ reasons! {
         Replica = "replica",
         /// Its first frame is not the one that belongs there.
         Hello = "hello",
+        /// It is of another generation of the cluster.
+        Generation = "generation",
     }
 }
 

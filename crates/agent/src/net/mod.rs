@@ -16,6 +16,8 @@ mod window;
 pub use boot::Boot;
 pub use counters::{Counters, Dropped, Port, Refused, Undelivered};
 pub use dial::DialMap;
-pub use peers::{Belongs, Local, OnMessage, Peer, PeerOptions, PeerStats, Peers, Sent};
+pub use peers::{
+    Belongs, Generations, Local, OnMessage, OnSuperseded, Peer, PeerOptions, PeerStats, Peers, Sent,
+};
 pub use seal::{Opened, Opener, Sealer};
 pub use tls::Tls;

@@ -56,7 +56,7 @@ impl Backend for NodeBackend {
     }
 }
 
-type Answer = Result<Reply, Reply>;
+pub(super) type Answer = Result<Reply, Reply>;
 
 impl NodeBackend {
     async fn answer(&self, caller: Option<Caller>, call: Call) -> Answer {
@@ -106,10 +106,12 @@ impl NodeBackend {
                 Ok(Reply::Json(json!({ "replica": replica })))
             }
             Call::Renew(request) => self.renew(caller, &request).await,
+            Call::State => self.export_state().await,
+            Call::Position => self.position().await,
         }
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<T>) -> Question,
     ) -> Result<T, Reply> {
@@ -128,7 +130,7 @@ impl NodeBackend {
         }
     }
 
-    async fn state(&self) -> Result<Arc<ClusterState>, Reply> {
+    pub(super) async fn state(&self) -> Result<Arc<ClusterState>, Reply> {
         self.ask(Question::State).await
     }
 

@@ -37,6 +37,8 @@ pub enum CoreInput {
     Ask(Question),
     /// The log can't go on.
     LogFailed(String),
+    /// A higher generation began.
+    Superseded(u64),
     /// End.
     Stop,
 }
@@ -49,6 +51,21 @@ pub enum Question {
     Explain(ResourceName, oneshot::Sender<Option<Explanation>>),
     /// The control state.
     State(oneshot::Sender<Arc<ClusterState>>),
+    /// Where this node's log stands.
+    Position(oneshot::Sender<Position>),
+}
+
+/// Where a node's log stands, for a recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Term of the last entry.
+    pub last_term: u64,
+    /// The last index.
+    pub last_index: u64,
+    /// The last index known to be committed.
+    pub committed: u64,
+    /// Its generation.
+    pub generation: u64,
 }
 
 /// Something for hooks.
@@ -161,6 +178,7 @@ impl Core {
                 return None;
             }
             CoreInput::LogFailed(why) => return Some(Ended::Halted(why)),
+            CoreInput::Superseded(generation) => return Some(self.superseded(generation)),
             CoreInput::Stop => return Some(Ended::Stopped),
         };
         let mut pulse = lock(&self.shared.pulse);
@@ -178,8 +196,31 @@ impl Core {
                 to.send(self.kernel.explain(&pulse, now, &resource)).is_ok()
             }
             Question::State(to) => to.send(Arc::new(self.kernel.state().clone())).is_ok(),
+            Question::Position(to) => to.send(self.position()).is_ok(),
         };
         tracing::trace!(heard, "answered");
+    }
+
+    fn position(&self) -> Position {
+        let log = self.kernel.replica();
+        Position {
+            last_term: log.last_term(),
+            last_index: log.last_index(),
+            committed: log.commit_index(),
+            generation: self.kernel.state().generation,
+        }
+    }
+
+    /// A higher generation began: nothing that this node holds counts any more. First its lease
+    /// goes, then the fact is on disk, then it ends.
+    fn superseded(&self, generation: u64) -> Ended {
+        self.shared.end_lease(drivers::sys::now());
+        let own = self.kernel.state().generation;
+        let replica = ReplicaId(self.kernel.replica().id());
+        match self.data.supersede(generation) {
+            Ok(()) => Ended::Halted(super::superseded::farewell(own, generation, replica)),
+            Err(error) => Ended::Halted(error.to_string()),
+        }
     }
 
     fn carry_out(&mut self, out: &mut Vec<Output>) -> Option<Ended> {

@@ -2,6 +2,7 @@
 //! log was lost.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use model::{NodeName, Profile, ReplicaId};
@@ -14,6 +15,11 @@ use crate::identity::{
     Authority, Credential, DatagramKey, Identity, IdentityError, IdentityFiles, JoinToken, NodeKey,
     TrustBundle,
 };
+
+/// So often a node asks for an incarnation while others get theirs; whoever starts it asks again.
+const REJOIN_TRIES_MAX: u32 = 8;
+/// Pause after the first attempt; each further one is longer by it.
+const REJOIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a node is told when it joins, beside its certificate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -138,7 +144,17 @@ pub async fn rejoin(
 ) -> Result<NodeFile, JoinError> {
     let client = ApiClient::new(&identity.credential, &node.endpoints)?;
     let body = json!({ "datagram_key": HEXLOWER.encode(&identity.datagram.public().0) });
-    let answer = client.post("/v1/rejoin", &body).await?;
+    let mut tries = 0;
+    let answer = loop {
+        tries += 1;
+        match client.post("/v1/rejoin", &body).await {
+            // Several come back at once, and each incarnation is given once.
+            Err(ClientError::Refused { problem, .. })
+                if problem.code == "not-now" && tries < REJOIN_TRIES_MAX => {}
+            answered => break answered?,
+        }
+        tokio::time::sleep(REJOIN_PAUSE * tries).await;
+    };
     let replica = answer
         .get("replica")
         .and_then(|value| serde_json::from_value::<ReplicaId>(value.clone()).ok())

@@ -6,6 +6,7 @@
 //! - [`checks`]: health checks of the instances here.
 //! - [`backend`]: answers the API. [`hooks`]: tells the outside.
 //! - [`files`], [`found`], [`start`]: data directory, first start, assembly.
+//! - [`generation`], [`stopped`], [`state_file`]: export, import, recovery of a lost quorum.
 //! - [`measure`]: how well this machine keeps time, and how links carry datagrams.
 
 pub mod backend;
@@ -14,6 +15,7 @@ pub mod core;
 pub mod figures;
 pub mod files;
 pub mod found;
+pub mod generation;
 pub mod hooks;
 pub mod join;
 pub mod launcher_link;
@@ -24,6 +26,10 @@ pub mod pulse_thread;
 pub mod renewal;
 pub mod shared;
 pub mod start;
+mod state_calls;
+pub mod state_file;
+pub mod stopped;
+mod superseded;
 
 pub use start::{AgentError, AgentOptions, run};
 

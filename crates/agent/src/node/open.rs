@@ -23,9 +23,13 @@ pub(super) struct Disk {
 
 /// Reads everything, and asks for a new incarnation where the log is lost or damaged.
 pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<Disk, AgentError> {
+    if super::generation::complete(data)? {
+        tracing::warn!("a recovery of the quorum that was begun is complete now");
+    }
     let files = IdentityFiles::new(data.path());
     let mut node = data.node()?;
     let identity = super::renewal::at_start(data, files.load()?, &node.endpoints, runtime);
+    node = super::superseded::come_back(data, &identity, &node, runtime)?;
     let start = files.next_start(wall_s() * 1_000)?;
     let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
     std::fs::create_dir_all(data.log())

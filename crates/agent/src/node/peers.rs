@@ -74,12 +74,26 @@ impl PeerTable {
             let peer = HeartbeatPeer { name: name.clone(), addresses, key };
             heartbeat.insert(member.replica, peer);
         }
+        tell_awaited(state, &mut peers);
+        shared.generation.store(state.generation, std::sync::atomic::Ordering::Release);
         *lock(&self.members) =
             state.members.iter().map(|(name, m)| (name.clone(), m.replica)).collect();
         self.peers.set_peers(&peers);
         self.version += 1;
         *lock(&shared.heartbeat_peers) =
             Arc::new(HeartbeatPeers { version: self.version, peers: heartbeat });
+    }
+}
+
+/// Those of an earlier generation are told of this one wherever they still run. So two that began
+/// without knowing of each other meet, and the lower one stops. Nothing is ever sent to them: no
+/// member has their replica ids.
+fn tell_awaited(state: &ClusterState, peers: &mut BTreeMap<u64, Peer>) {
+    for (name, awaited) in &state.awaited {
+        let Some(node) = state.spec.nodes.get(name) else { continue };
+        let port = node.ports.unwrap_or(state.spec.ports).peer;
+        let addresses = node.links.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        peers.insert(awaited.barred.0, Peer { name: name.clone(), addresses });
     }
 }
 

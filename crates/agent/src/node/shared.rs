@@ -49,6 +49,8 @@ pub struct Shared {
     pub lease: Mutex<LeaseBoard>,
     /// What this process was not permitted, in words, for `status`.
     pub shortfalls: Mutex<Vec<String>>,
+    /// This node's generation; 0 while it knows none.
+    pub generation: Arc<std::sync::atomic::AtomicU64>,
     /// Inputs dropped because the core thread did not keep up.
     pub dropped_inputs: std::sync::atomic::AtomicU64,
 }
@@ -84,6 +86,12 @@ impl Shared {
             (pulse.check_lease(now), pulse.lease_end())
         };
         board.publish(now, number, end);
+    }
+
+    /// Ends the lease at once, whatever is left of it: what this node was granted is void.
+    pub fn end_lease(&self, now: Moment) {
+        lock(&self.pulse).check_lease(Moment(u64::MAX));
+        self.publish_lease(now);
     }
 
     /// Notes something that was not permitted.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -154,6 +154,7 @@ impl Agent {
             heartbeat_peers: Mutex::new(Arc::new(HeartbeatPeers::default())),
             lease: Mutex::new(board),
             shortfalls: Mutex::default(),
+            generation: Arc::new(AtomicU64::new(disk.state.generation)),
             dropped_inputs: std::sync::atomic::AtomicU64::new(0),
         });
         if let Err(error) = unlocked {
@@ -183,6 +184,7 @@ impl Agent {
                 dial: dial.clone(),
                 belongs: belongs(&members),
                 counters: metrics.counters.clone(),
+                generations: generations(&shared),
             },
         )?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -400,6 +402,12 @@ fn replica_config(me: ReplicaId, timers: &Timers) -> ReplicaConfig {
         snapshot_after_bytes: 8 << 20,
         ..ReplicaConfig::new(me.0)
     }
+}
+
+fn generations(shared: &Arc<Shared>) -> crate::net::Generations {
+    let to = Arc::clone(shared);
+    let superseded = Arc::new(move |higher| to.offer(CoreInput::Superseded(higher)));
+    crate::net::Generations { mine: Arc::clone(&shared.generation), superseded }
 }
 
 fn belongs(members: &Arc<Mutex<BTreeMap<NodeName, ReplicaId>>>) -> crate::net::Belongs {

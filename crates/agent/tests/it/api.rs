@@ -159,7 +159,7 @@ fn may(route: Route, caller: Option<Role>, expired: bool) -> bool {
         Route::Live | Route::Ready | Route::Active | Route::Join => true,
         Route::Renew => caller.is_some_and(|role| role.is_node() || !expired),
         Route::Rejoin => caller.is_some_and(Role::is_node) && !expired,
-        Route::Operate | Route::Apply | Route::CreateToken => {
+        Route::Operate | Route::Apply | Route::CreateToken | Route::State => {
             caller == Some(Role::Operator) && !expired
         }
         Route::OpenApi
@@ -167,7 +167,8 @@ fn may(route: Route, caller: Option<Role>, expired: bool) -> bool {
         | Route::Explain
         | Route::Events
         | Route::Spec
-        | Route::Metrics => caller.is_some() && !expired,
+        | Route::Metrics
+        | Route::Position => caller.is_some() && !expired,
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent::identity::{Credential, NodeKey, Role, TrustBundle, Validity, wall_s};
 use agent::net::tls::PEER_PROTOCOL;
 use agent::net::{
-    Counters, DialMap, Local, Peer, PeerOptions, Peers, Port, Refused, Sent, Tls, Undelivered,
+    Counters, DialMap, Generations, Local, OnSuperseded, Peer, PeerOptions, Peers, Port, Refused,
+    Sent, Tls, Undelivered,
 };
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +32,8 @@ struct Node {
     counters: Counters,
     tls: Arc<Tls>,
     members: Arc<Mutex<BTreeSet<(String, u64)>>>,
+    generation: Arc<AtomicU64>,
+    superseded: Arc<AtomicU64>,
 }
 
 impl Node {
@@ -57,6 +62,10 @@ impl Node {
         let known = [("a", 1), ("b", 2), ("c", 3)].map(|(name, id)| (name.to_string(), id));
         let members = Arc::new(Mutex::new(BTreeSet::from(known)));
         let asked = Arc::clone(&members);
+        let generation: Arc<AtomicU64> = Arc::default();
+        let heard: Arc<AtomicU64> = Arc::default();
+        let hears = Arc::clone(&heard);
+        let superseded: OnSuperseded = Arc::new(move |higher| hears.store(higher, SeqCst));
         let options = PeerOptions {
             stall: STALL,
             handshake: Duration::from_secs(5),
@@ -65,6 +74,7 @@ impl Node {
                 asked.lock().unwrap().contains(&(name.to_string(), replica))
             }),
             counters: counters.clone(),
+            generations: Generations { mine: Arc::clone(&generation), superseded },
         };
         let tls = Arc::new(Tls::new(credential).unwrap());
         let peers = Peers::start(
@@ -76,7 +86,8 @@ impl Node {
         )
         .unwrap();
         let name = credential.caller().name.to_string();
-        Node { peers, name, replica, received, counters, tls, members }
+        let superseded = heard;
+        Node { peers, name, replica, received, counters, tls, members, generation, superseded }
     }
 
     fn as_peer(&self) -> (u64, Peer) {
@@ -353,6 +364,7 @@ async fn a_renewed_certificate_is_used_for_new_connections() {
         dial: DialMap::default(),
         belongs: Arc::new(|_, _| true),
         counters: Counters::default(),
+        generations: Generations::default(),
     };
     let local = Local { replica: 1, listen: vec!["127.0.0.1:0".parse().unwrap()] };
     let on_message = Arc::new(|_, _| ());
@@ -429,4 +441,47 @@ async fn garbage_and_silence_are_refused_while_peers_get_through() {
     a.peers.set_peers(&BTreeMap::from([b.as_peer()]));
     a.peers.send(2, text("still here"));
     assert_eq!(b.receive().await, (1, text("still here")));
+}
+
+#[tokio::test]
+async fn one_of_a_lower_generation_is_told_and_nothing_of_it_is_heard() {
+    let issuer = Issuer::new();
+    let new = Node::start(&issuer.credential(Role::Voter, "a"), 1, &["127.0.0.1"]);
+    let old = Node::start(&issuer.credential(Role::Voter, "b"), 2, &["127.0.0.1"]);
+    new.generation.store(8, SeqCst);
+    old.generation.store(7, SeqCst);
+    // It says who it was: replica and name fit, and help nothing.
+    old.peers.set_peers(&BTreeMap::from([new.as_peer()]));
+    old.peers.send(1, text("vote for me"));
+    until("it is told", || old.superseded.load(SeqCst) == 8).await;
+    new.refused(Refused::Generation).await;
+    assert_eq!(new.superseded.load(SeqCst), 0);
+    until("it knows why", || old.told_of(1, "generation 8")).await;
+    let mut new = new;
+    assert!(new.received.try_recv().is_err(), "nothing of it was heard");
+}
+
+#[tokio::test]
+async fn one_of_a_lower_generation_that_is_dialled_by_a_voter_stops_too() {
+    let issuer = Issuer::new();
+    for (role, told) in [(Role::Voter, 8), (Role::Member, 0)] {
+        let new = Node::start(&issuer.credential(role, "a"), 1, &["127.0.0.1"]);
+        let old = Node::start(&issuer.credential(Role::Voter, "b"), 2, &["127.0.0.1"]);
+        new.generation.store(8, SeqCst);
+        old.generation.store(7, SeqCst);
+        new.peers.set_peers(&BTreeMap::from([old.as_peer()]));
+        old.refused(Refused::Generation).await;
+        assert_eq!(old.superseded.load(SeqCst), told, "{role}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_joins_and_knows_no_generation_is_let_in() {
+    let issuer = Issuer::new();
+    let mut new = Node::start(&issuer.credential(Role::Voter, "a"), 1, &["127.0.0.1"]);
+    let joining = Node::start(&issuer.credential(Role::Voter, "b"), 2, &["127.0.0.1"]);
+    new.generation.store(8, SeqCst);
+    joining.peers.set_peers(&BTreeMap::from([new.as_peer()]));
+    joining.peers.send(1, text("hello"));
+    assert_eq!(new.receive().await, (2, text("hello")));
 }

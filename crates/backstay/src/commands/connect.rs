@@ -56,6 +56,11 @@ impl Connect {
         Ok(Cluster { client, runtime })
     }
 
+    /// The data directory that was named.
+    pub(crate) fn data(&self) -> DataDir {
+        DataDir::new(&self.data)
+    }
+
     /// API addresses that the node in the data directory knows.
     fn known(&self) -> Vec<SocketAddr> {
         let data = DataDir::new(&self.data);

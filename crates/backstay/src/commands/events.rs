@@ -104,6 +104,28 @@ fn what(what: &Value) -> String {
         "drain-ended" => format!("the drain of {} ended", text("node")),
         "absent" => format!("#{} goes away for a moment", text("replica")),
         "renounced" => format!("the coordinator hands over to #{}", text("candidate")),
+        "refounded" => refounded(detail),
+        "waited-out" => format!("no lease before generation {} can run", text("generation")),
         other => other.to_owned(),
     }
+}
+
+fn refounded(detail: &Value) -> String {
+    let text = |key: &str| detail[key].as_str().unwrap_or("?").to_owned();
+    let how = match detail["kind"].as_str() {
+        Some("recovered") => "a survivor's log after the quorum was lost",
+        _ => "an exported state",
+    };
+    let off: Vec<&str> =
+        detail["off"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    format!(
+        "generation {} began from {how} of generation {}, known up to index {}; {} said that {} \
+         were off, because: {}",
+        detail["generation"],
+        detail["before"],
+        detail["known"],
+        text("by"),
+        if off.is_empty() { "none".to_owned() } else { off.join(", ") },
+        text("why")
+    )
 }

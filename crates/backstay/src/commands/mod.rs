@@ -8,6 +8,7 @@ mod agent;
 mod apply;
 mod check;
 mod complete;
+mod confirm;
 mod connect;
 mod diff;
 mod drain;
@@ -21,7 +22,10 @@ mod measure;
 mod node;
 mod output;
 mod processes;
+mod recover_quorum;
+mod state;
 mod status;
+mod survey;
 mod switchover;
 mod token;
 mod vault;
@@ -87,6 +91,10 @@ enum Command {
     Transfer(node::TransferArgs),
     /// Remove a node from the cluster for good
     Forget(node::ForgetArgs),
+    /// Keep the cluster's control state in a file, look at one, or found the cluster anew from one
+    State(state::Args),
+    /// Begin anew on a survivor after a majority of the voters was lost for good
+    RecoverQuorum(recover_quorum::Args),
     /// Back a directory or a command's output up
     Backup(Box<vault::WithOutput<crate::vault_cli::backup::BackupArgs>>),
     /// Bring a backup, or a part of it, back
@@ -169,6 +177,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Clear(args) => failover::clear(&args),
         Command::Transfer(args) => node::transfer(&args),
         Command::Forget(args) => node::forget(&args),
+        Command::State(args) => state::run(&args),
+        Command::RecoverQuorum(args) => recover_quorum::run(&args),
         Command::Backup(args) => return vault::backup(&args),
         Command::Restore(args) => return vault::restore(&args),
         Command::Vault(args) => return vault::vault(&args),

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use backstay::orders::wire::Verdict;
 use model::Moment;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -232,6 +233,44 @@ impl TestCluster {
         self.nodes[node].agent = self.start_part(node, "agent");
     }
 
+    /// Ends the agent alone and waits for its end.
+    pub(crate) fn stop_agent(&mut self, node: usize) {
+        let agent = &mut self.nodes[node].agent;
+        kill_process(Pid::from_child(&agent.0), Signal::TERM).unwrap();
+        agent.0.wait().unwrap();
+    }
+
+    /// Starts the agent alone, where it has ended.
+    pub(crate) fn start_agent(&mut self, node: usize) {
+        self.nodes[node].agent = self.start_part(node, "agent");
+    }
+
+    /// Waits until the agent ends by itself; whether it was content.
+    pub(crate) fn agent_ends(&mut self, node: usize) -> bool {
+        let agent = &mut self.nodes[node].agent;
+        until("the agent's end", || agent.0.try_wait().unwrap()).success()
+    }
+
+    /// Turns a node that was killed on again, with the data it had.
+    pub(crate) fn revive(&mut self, node: usize) {
+        self.bury(node);
+        let [launcher, guard, agent] =
+            ["launcher", "guard", "agent"].map(|part| self.start_part(node, part));
+        self.nodes[node] = Node { launcher, guard, agent };
+    }
+
+    /// Waits until nothing is left of a node that was killed, as after a loss of power.
+    pub(crate) fn bury(&mut self, node: usize) {
+        let Node { agent, guard, launcher } = &mut self.nodes[node];
+        for process in [agent, guard, launcher] {
+            process.0.wait().unwrap();
+        }
+        let run = self.path(node, "run");
+        if Path::new(&run).exists() {
+            std::fs::remove_dir_all(run).unwrap();
+        }
+    }
+
     /// Kills a node: agent, guard, launcher, and its instance of the service.
     pub(crate) fn kill_node(&mut self, node: usize) {
         let instance = self.instance(node);
@@ -304,6 +343,21 @@ impl TestCluster {
     /// Waits until an order sent from now on is acknowledged.
     pub(crate) fn served(&self) {
         self.client.as_ref().unwrap().acknowledged_after(backstay::orders::records::now());
+    }
+
+    /// Orders that were acknowledged and are not in the store.
+    pub(crate) fn lost(&self) -> Vec<String> {
+        // The client's list first: what it knows by then, the store knew before.
+        let orders = self.client.as_ref().unwrap().records();
+        let stored = self._store.records();
+        let stored: std::collections::BTreeSet<&str> = stored
+            .iter()
+            .filter(|record| record.verdict == Verdict::Stored)
+            .map(|record| record.order.as_str())
+            .collect();
+        let done = orders.iter().filter(|order| order.acknowledged.is_some());
+        let missing = done.filter(|order| !stored.contains(order.order.as_str()));
+        missing.map(|order| order.order.clone()).collect()
     }
 
     /// The longest time between two acknowledgements within these moments, in milliseconds.

@@ -7,5 +7,6 @@ mod demo_relay;
 mod demo_rig;
 mod demo_whole;
 mod figures;
+mod generations;
 mod measuring;
 mod node_parts;

@@ -4,6 +4,7 @@
 //! overtaken on its way through the log) changes nothing but the clock and the index.
 
 mod nodes;
+pub mod refound;
 mod resources;
 
 use model::command::{Command, Entry};
@@ -68,6 +69,7 @@ fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Option<Option<
             state.renounced = Some(Renounced { term: *term, candidate: *candidate });
             Some(Some(EventKind::Renounced { term: *term, candidate: *candidate }))
         }
+        Command::WaitedOut { generation } => refound::waited_out(state, *generation),
         _ => resources::change(state, index, entry),
     }
 }

@@ -49,6 +49,7 @@ fn set_spec(state: &mut ClusterState, version: u64, spec: &ClusterSpec, text: &s
             resource.changed_version = version;
         }
     }
+    state.awaited.retain(|name, _| state.spec.nodes.contains_key(name));
     // A resource that is specified no more is kept until its holder has given it up.
     let spec = &state.spec;
     state
@@ -87,16 +88,18 @@ pub(super) fn join(state: &mut ClusterState, request: &JoinRequest, replica: Rep
             }
             token.used = true;
         }
-        // A rejoin: only a node that is in already may take a new incarnation.
+        // A rejoin: only a node that is in already may take a new incarnation, or one that was
+        // in an earlier generation.
+        None if state.members.contains_key(&request.node) => {}
         None => {
-            state.members.get(&request.node)?;
+            state.awaited.get(&request.node)?;
         }
     }
     admit(state, request);
     Some(Some(EventKind::Joined { node: request.node.clone(), replica }))
 }
 
-fn admit(state: &mut ClusterState, request: &JoinRequest) {
+pub(super) fn admit(state: &mut ClusterState, request: &JoinRequest) {
     let before = state.members.get(&request.node);
     let member = Member {
         replica: ReplicaId(state.next_replica),
@@ -107,11 +110,15 @@ fn admit(state: &mut ClusterState, request: &JoinRequest) {
         maintenance_until: before.and_then(|m| m.maintenance_until),
     };
     state.next_replica += 1;
+    state.awaited.remove(&request.node);
     state.members.insert(request.node.clone(), member);
 }
 
 pub(super) fn forget(state: &mut ClusterState, node: &NodeName) -> Change {
-    state.members.remove(node)?;
+    let (member, awaited) = (state.members.remove(node), state.awaited.remove(node));
+    if member.is_none() && awaited.is_none() {
+        return None;
+    }
     Some(Some(EventKind::Left { node: node.clone() }))
 }
 

@@ -1,4 +1,9 @@
 //! When a holder can never act again: rule 5 (its last grant has passed) and rule 6 (evidence).
+//!
+//! A node that is heard but has no launcher can't testify: nobody there speaks of instances. Where
+//! its guard has seen that nothing is left, its grants end: at once where a hot standby waits
+//! elsewhere, else after [`UNREADY`]. Where nobody has seen it, what the node holds counts as stuck
+//! then, until evidence comes or a person confirms that it is off.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -6,11 +11,14 @@ use alloc::vec::Vec;
 
 use model::report::{Evidence, EvidenceGround, InstancePhase};
 use model::state::{ClusterState, Holder};
-use model::{Moment, Reason, ReplicaId, ResourceName};
+use model::{Moment, Reason, ReplicaId, ResourceName, Span};
 
 use super::Coordinator;
 use crate::plant::Plant;
 use crate::pulse::Pulse;
+
+/// A supervisor starts a dead launcher or guard again within this time.
+pub const UNREADY: Span = Span::from_ms(5_000);
 
 impl Coordinator {
     /// Proof that the holder can't act under its epoch any more, with the reasons; `None` as long
@@ -45,8 +53,16 @@ impl Coordinator {
         let age = heard.map(|(_, h)| now.since(h.received));
         let replaced = state.replica_of(&holder.node) != Some(holder.replica);
         let node = holder.node.clone();
+        let unready = self.unready_since.get(&holder.replica).map(|since| now.since(*since));
+        let is_heard = |age: Span| age < Span(pulse.timers().lease.0 / 2);
         let reason = match age {
+            _ if holder.epoch.generation < state.generation => {
+                Reason::EarlierGeneration { generation: state.generation }
+            }
             _ if replaced => Reason::NodeReplaced { node },
+            Some(age) if unready.is_some() && is_heard(age) => {
+                Reason::NotReady { node, for_ms: unready.unwrap_or_default().as_ms() }
+            }
             Some(age) => Reason::NodeLost { node, silent_ms: age.as_ms() },
             None => Reason::LeaseLapsed { node },
         };
@@ -59,6 +75,25 @@ impl Coordinator {
             age_us: age.map_or(0, |age| age.as_us()),
         };
         Some((evidence, vec![reason]))
+    }
+
+    /// Ends the grants of a node that has no launcher or no guard: after `patience` where nothing
+    /// is left there. True where it can't be said what became of the instances, for long.
+    pub(super) fn abandon_unready(
+        &self,
+        now: Moment,
+        pulse: &mut Pulse,
+        holder: &Holder,
+        patience: Span,
+    ) -> bool {
+        let Some(since) = self.unready_since.get(&holder.replica) else { return false };
+        let unready = now.since(*since);
+        let clear = self.report(holder.replica).is_some_and(|report| report.clear)
+            || pulse.plants().has(Plant::StuckForgotten);
+        if clear && unready >= patience {
+            pulse.bar(holder.replica);
+        }
+        !clear && unready >= UNREADY
     }
 
     /// What could not be stopped ended with the machine: its next incarnation, which sees what runs

@@ -129,7 +129,7 @@ impl Coordinator {
             Operation::Join(request) => join(state, request)?,
             Operation::Rejoin(request) => rejoin(state, request)?,
             Operation::Forget { node } => {
-                known_node(state, &node)?;
+                known_or_awaited(state, &node)?;
                 let replica = state.replica_of(&node);
                 if replica == Some(self.me) {
                     let why = String::from("it coordinates; transfer the office first");
@@ -263,6 +263,11 @@ fn held<'a>(
     state.resources.get(resource).ok_or_else(|| Refusal::NoSuchResource(resource.clone()))
 }
 
+/// A member, or one of an earlier generation that has not come back.
+fn known_or_awaited(state: &ClusterState, node: &NodeName) -> Result<(), Refusal> {
+    if state.awaited.contains_key(node) { Ok(()) } else { known_node(state, node) }
+}
+
 fn known_node(state: &ClusterState, node: &NodeName) -> Result<(), Refusal> {
     if state.members.contains_key(node) {
         return Ok(());
@@ -336,8 +341,10 @@ fn use_token(state: &ClusterState, hash: [u8; 32], name: NodeName) -> Result<Com
 /// A node that lost its log comes back under a new incarnation, as what it was.
 fn rejoin(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal> {
     let request = JoinRequest { token: None, ..request };
-    known_node(state, &request.node)?;
-    let role = state.members[&request.node].role;
+    known_or_awaited(state, &request.node)?;
+    let member = state.members.get(&request.node).map(|member| member.role);
+    let role = member.or_else(|| state.awaited.get(&request.node).map(|awaited| awaited.role));
+    let role = role.ok_or_else(|| Refusal::NoSuchNode(request.node.clone()))?;
     let request = JoinRequest { role, ..request };
     Ok(Command::Join { request, replica: ReplicaId(state.next_replica) })
 }

@@ -90,6 +90,8 @@ impl Office {
             applied: u64::MAX,
             guard: Some(1),
             ready: true,
+            clear: false,
+            leased: true,
             instances,
             evidence: Vec::new(),
             failures: Vec::new(),
@@ -488,3 +490,7 @@ fn a_reinstalled_node_that_runs_nothing_is_proof_too() {
     office.pass_for(100);
     assert!(office.held().epoch > epoch);
 }
+
+mod generations;
+mod poison;
+mod unready;

@@ -1,6 +1,9 @@
 //! Groups with one voter: nobody else's disk stands in for its own.
 
-use journal::{CampaignRefused, MembershipStep, MessageKind, ReplicaConfig, RoleKind, kind};
+use journal::{
+    CampaignRefused, End, MembershipStep, MemoryDisk, MessageKind, Options, Recovered, Replica,
+    ReplicaConfig, RoleKind, Segments, kind,
+};
 
 use crate::group::Group;
 
@@ -51,4 +54,35 @@ fn a_sole_voter_sends_nothing_of_a_term_that_is_not_durable() {
     assert!(group.network.is_empty(), "{:?}", group.network);
     group.write(1);
     assert!(group.network.iter().any(|m| kind(m) == MessageKind::Append && m.to == 2));
+}
+
+#[test]
+fn a_group_that_goes_on_from_a_lost_one_begins_above_all_that_it_had() {
+    let at = End { index: 1_000_007, term: 1_003 };
+    let recovered = Recovered::bootstrap_at(&[1_001], b"state".to_vec(), at).unwrap();
+    assert_eq!(recovered.end(), at);
+    let mut replica = Replica::new(ReplicaConfig::new(1_001), recovered).unwrap();
+    let (mut segments, empty) = Segments::open(MemoryDisk::new(), Options::default()).unwrap();
+    assert!(empty.is_empty());
+    let mut drain = |replica: &mut Replica| {
+        while let Some(work) = replica.work() {
+            let Some(write) = work.write else { continue };
+            let id = write.id;
+            segments.commit(&[write]).unwrap();
+            replica.written(id);
+        }
+    };
+    drain(&mut replica);
+    replica.campaign().unwrap();
+    drain(&mut replica);
+    assert_eq!(replica.role().kind, RoleKind::Leader);
+    assert!(replica.role().term > at.term);
+    let index = replica.propose(b"x".to_vec()).unwrap().index;
+    assert!(index > at.index);
+    drain(&mut replica);
+    // What is on disk is the same, and ends the same.
+    let (_, again) = Segments::open(segments.into_disk(), Options::default()).unwrap();
+    assert_eq!(again.snapshot().map(|s| (s.index, &*s.data)), Some((at.index, &b"state".to_vec())));
+    assert_eq!(again.end().index, index);
+    assert_eq!(Some(again.end_chain()), replica.chain_at(index));
 }

@@ -1,5 +1,6 @@
 //! What happened, and where the time of a move went.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use crate::ids::{Epoch, NodeName, ReplicaId, ResourceName};
 use crate::operation::Scope;
 use crate::reason::Reason;
 use crate::report::Failure;
+use crate::state::RefoundKind;
 use crate::time::ClusterMs;
 
 /// Where the time of a move went, in microseconds, as the coordinator saw it. Their sum is the
@@ -195,5 +197,27 @@ pub enum EventKind {
         term: u64,
         /// To whom.
         candidate: ReplicaId,
+    },
+    /// A new generation began.
+    Refounded {
+        /// How.
+        kind: RefoundKind,
+        /// The generation before.
+        before: u64,
+        /// The new one.
+        generation: u64,
+        /// The last index that is known of the generation before.
+        known: u64,
+        /// Nodes that a person had said were off.
+        off: Vec<NodeName>,
+        /// Who did it.
+        by: String,
+        /// Why, in that person's words.
+        why: String,
+    },
+    /// No lease of an earlier generation can run any more.
+    WaitedOut {
+        /// The present generation.
+        generation: u64,
     },
 }

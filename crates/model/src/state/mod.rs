@@ -12,8 +12,10 @@ use crate::report::{Evidence, Failure};
 use crate::spec::ClusterSpec;
 use crate::time::ClusterMs;
 
+mod generation;
 mod history;
 
+pub use generation::{Awaited, RefoundKind, Refounding, WHY_MAX, WaitOut};
 pub use history::{Event, EventKind, Timing};
 
 /// Most events kept for `events` and `explain`; older ones are in the log and its archive.
@@ -30,7 +32,7 @@ pub const TOKENS_MAX: usize = 256;
 pub struct ClusterState {
     /// Drawn at random by `init`; peers of another cluster are refused.
     pub cluster_id: u128,
-    /// Rises when control state was restored or quorum overridden; part of every new epoch.
+    /// Rises when control state was imported or quorum overridden; part of every new epoch.
     pub generation: u64,
     /// Index of the last entry applied.
     pub index: u64,
@@ -62,6 +64,10 @@ pub struct ClusterState {
     pub renounced: Option<Renounced>,
     /// Longer leases, by node incarnation.
     pub absences: BTreeMap<ReplicaId, Absence>,
+    /// Members of an earlier generation that have not come back.
+    pub awaited: BTreeMap<NodeName, Awaited>,
+    /// Nothing is placed yet: leases of an earlier generation may run still.
+    pub wait_out: Option<WaitOut>,
     /// What happened, oldest first.
     pub history: VecDeque<Event>,
 }

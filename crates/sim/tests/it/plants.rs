@@ -17,6 +17,7 @@ fn check(plant: Plant, rules: &[&str]) {
         }
         let sound = run(seed, Request { class, ..Request::default() });
         assert!(sound.violation.is_none(), "seed {seed} fails without {plant:?} too");
+        println!("{plant:?}: caught by seed {seed}, rule {}", violation.rule);
         return;
     }
     panic!("{plant:?} survived {SEEDS_MAX} seeds");
@@ -90,4 +91,9 @@ fn a_takeover_from_an_instance_that_cannot_be_stopped_is_caught() {
 #[test]
 fn a_guard_that_takes_any_lease_for_its_own_is_caught() {
     check(Plant::LeaseOfAnother, &["lease"]);
+}
+
+#[test]
+fn a_poisoned_resource_that_goes_back_against_an_order_is_caught() {
+    check(Plant::PoisonOverOrders, &["L3"]);
 }

@@ -76,3 +76,27 @@ pub(in crate::api) async fn metrics(
 ) -> Response {
     ask(&api, &connected, Call::Metrics).await
 }
+
+/// The control state at one index, as the text of a file that can be kept and imported.
+#[utoipa::path(get, path = "/v1/state", responses(
+    (status = 200, description = "The file's text, as `file`"),
+    (status = 403, description = "Not an operator", body = crate::api::Problem),
+))]
+pub(in crate::api) async fn export(
+    State(api): State<Arc<Api>>,
+    Extension(connected): Extension<Connected>,
+) -> Response {
+    ask(&api, &connected, Call::State).await
+}
+
+/// Where this node's log stands, and the coordinator it knows.
+#[utoipa::path(get, path = "/v1/position", responses(
+    (status = 200, description = "Generation, last term and index, commit index"),
+    (status = 403, description = "No certificate", body = crate::api::Problem),
+))]
+pub(in crate::api) async fn position(
+    State(api): State<Arc<Api>>,
+    Extension(connected): Extension<Connected>,
+) -> Response {
+    ask(&api, &connected, Call::Position).await
+}

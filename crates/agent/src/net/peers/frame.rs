@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::identity::ClusterId;
 
 /// Version of the protocol; a connection of another one is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Largest body of one frame, in bytes.
 pub const PART_MAX: usize = 64 << 10;
 /// Largest message in bytes (a snapshot).
@@ -41,10 +41,12 @@ pub enum Kind {
     Ping,
     /// Says that bytes have arrived since the last one; empty.
     Pong,
+    /// The third answer to a hello: a higher generation began; its number, big-endian u64.
+    Superseded,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refusal,
@@ -53,12 +55,14 @@ impl Kind {
         Kind::Last,
         Kind::Ping,
         Kind::Pong,
+        Kind::Superseded,
     ];
 
     fn body_max(self) -> usize {
         match self {
             Kind::Hello | Kind::Refusal => HELLO_MAX,
             Kind::Message | Kind::Part | Kind::Last => PART_MAX,
+            Kind::Superseded => size_of::<u64>(),
             Kind::Welcome | Kind::Ping | Kind::Pong => 0,
         }
     }
@@ -77,6 +81,8 @@ pub struct Hello {
     pub to: u64,
     /// Node that it means to reach.
     pub to_name: NodeName,
+    /// Generation of whoever connects; 0 while it does not know any (it joins).
+    pub generation: u64,
 }
 
 /// Why a connection ended.

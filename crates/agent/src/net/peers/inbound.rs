@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::frame::{self, Assembly, FrameError, Hello, Kind, Reader};
+use super::generations::Meeting;
 use super::outbound::TICKS;
 use super::{Shared, lock, stats};
 use crate::identity::{Caller, wall_s};
@@ -100,6 +101,16 @@ async fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> Opt
         }
         Ok(first) => read_hello(first),
     };
+    if let Ok(hello) = &hello
+        && let Some(body) = of_another_generation(shared, hello, &caller, refuse)
+    {
+        let mut out = BytesMut::new();
+        frame::write(Kind::Superseded, &body, &mut out);
+        // Best effort: it is told again at its next attempt.
+        let told = tokio::time::timeout_at(until, writer.write_all(&out)).await;
+        tracing::trace!(?told, "told of the present generation");
+        return None;
+    }
     let checked = hello.and_then(|hello| check(shared, &hello, &caller).map(|()| hello));
     let mut out = BytesMut::new();
     let hello = match checked {
@@ -124,6 +135,31 @@ async fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> Opt
             None
         }
     }
+}
+
+/// What to answer to one of another generation, and counts it as refused. One of a higher one gets
+/// no answer that it can use: this node stops.
+fn of_another_generation(
+    shared: &Shared,
+    hello: &Hello,
+    caller: &Caller,
+    refuse: impl Fn(Refused, &str),
+) -> Option<[u8; size_of::<u64>()]> {
+    let generations = &shared.options.generations;
+    if hello.version != frame::VERSION || hello.cluster != shared.tls.now().caller.cluster {
+        return None;
+    }
+    let mine = match generations.meet(hello) {
+        Meeting::Equal => return None,
+        Meeting::Lower(mine) => mine,
+        Meeting::Higher(theirs) => {
+            generations.told(caller, theirs);
+            generations.mine()
+        }
+    };
+    let detail = format!("{} is of generation {}, this of {mine}", caller.name, hello.generation);
+    refuse(Refused::Generation, &detail);
+    Some(mine.to_be_bytes())
 }
 
 fn read_hello(first: Result<(Kind, bytes::Bytes), FrameError>) -> Result<Hello, (Refused, String)> {

@@ -6,6 +6,7 @@
 //! small ones overtake large ones: Raft lives with that. This module never reads a message.
 
 pub mod frame;
+mod generations;
 mod inbound;
 mod outbound;
 mod queue;
@@ -24,6 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use frame::{MESSAGE_MAX, PART_MAX};
+pub use generations::{Generations, OnSuperseded};
 pub use queue::{LARGE_BYTES_MAX, LARGE_MAX, SMALL_BYTES_MAX, SMALL_MAX, Sent};
 pub use stats::PeerStats;
 
@@ -72,6 +74,8 @@ pub struct PeerOptions {
     pub belongs: Belongs,
     /// Where refusals and drops are counted.
     pub counters: Counters,
+    /// This node's generation, and whom to tell of a higher one.
+    pub generations: Generations,
 }
 
 /// A peer, as the specification states it.

@@ -134,6 +134,11 @@ impl Dialler {
         let refused = |detail: String| DialError::Refused { address, detail };
         match timeout_at(until, reader.next()).await.map_err(late)? {
             Ok((Kind::Welcome, _)) => Ok((reader, writer, Ground::new(caller, &configs))),
+            Ok((Kind::Superseded, body)) => {
+                let number = <[u8; 8]>::try_from(&body[..]).map_or(0, u64::from_be_bytes);
+                options.generations.told(&caller, number);
+                Err(refused(format!("it is of generation {number} of the cluster")))
+            }
             Ok((Kind::Refusal, why)) => {
                 Err(refused(String::from_utf8_lossy(&why).chars().take(200).collect()))
             }
@@ -149,6 +154,7 @@ impl Dialler {
             from: self.shared.replica,
             to: self.replica,
             to_name: peer.name.clone(),
+            generation: self.shared.options.generations.mine(),
         };
         let body = postcard::to_allocvec(&hello).expect("a hello can be encoded");
         let mut out = BytesMut::new();
