@@ -62,6 +62,20 @@ impl Judge {
             lapses: 0,
         }
     }
+
+    /// From here on a control state says who holds what, whatever was known before.
+    pub(crate) fn holds(&mut self, state: &ClusterState) {
+        let held = state.resources.iter().filter_map(|(name, held)| {
+            let holder = held.holder.as_ref()?;
+            Some((name.clone(), (holder.node.clone(), holder.replica, holder.epoch)))
+        });
+        self.holders = held.collect();
+    }
+
+    /// The newest index at which somebody applied a change.
+    pub(crate) fn index(&self) -> u64 {
+        self.index
+    }
 }
 
 impl World {
@@ -162,7 +176,9 @@ impl World {
         let voters = self.nodes.iter().filter(votes).count();
         let free = |node: &&crate::world::Node| node.bound_until <= self.now;
         let free = self.nodes.iter().filter(votes).filter(free).count();
-        self.judge.by_proof = free < voters / 2 + 1;
+        // A new generation's only voter is bound by nobody's promise but its own.
+        let anew = self.disaster.as_ref().is_some_and(|disaster| disaster.recovered);
+        self.judge.by_proof = free < voters / 2 + 1 && !anew;
         let other = *self.judge.leaders.entry(term).or_insert(replica);
         if other != replica {
             let what = format!("{other} and {replica} both led term {term}");
@@ -390,6 +406,7 @@ impl World {
                 self.coverage.hit("stuck-recorded");
                 self.judge.stuck.insert((resource.clone(), *epoch));
             }
+            EventKind::WaitedOut { .. } => self.coverage.hit("waited-out"),
             EventKind::Applied { .. } => self.coverage.hit("spec-change"),
             EventKind::Quarantined { .. } => self.coverage.hit("quarantine"),
             EventKind::SwitchoverBegan { .. } => self.coverage.hit("switchover"),
@@ -446,7 +463,10 @@ impl World {
         let lapsed = event.reasons.iter().any(|r| {
             matches!(
                 r,
-                Reason::NodeLost { .. } | Reason::LeaseLapsed { .. } | Reason::NodeReplaced { .. }
+                Reason::NodeLost { .. }
+                    | Reason::LeaseLapsed { .. }
+                    | Reason::NodeReplaced { .. }
+                    | Reason::EarlierGeneration { .. }
             )
         });
         self.coverage.hit(if lapsed { "takeover" } else { "takeover-by-evidence" });

@@ -11,6 +11,7 @@ mod checks;
 mod clock;
 mod cluster;
 pub mod coverage;
+mod disaster;
 mod event;
 pub mod fault;
 mod launcher;
