@@ -89,11 +89,15 @@ pub(crate) fn failover(
         );
         table.push(figures);
     }
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&table).map_err(|e| e.to_string())?;
-        std::fs::write(path, text).map_err(|e| format!("{path}: {e}"))?;
-    }
+    write_json(json, &table)?;
     Ok(true)
+}
+
+/// Writes a table where a file is named for it.
+pub(crate) fn write_json(path: Option<&str>, table: &impl Serialize) -> Done {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(table).map_err(|e| e.to_string())?;
+    std::fs::write(path, text).map_err(|e| format!("{path}: {e}"))
 }
 
 fn measure(setup: &Setup, row: &Row, rounds: usize) -> Done<Figures> {

@@ -1,6 +1,7 @@
 //! A whole cluster on hosts: three nodes on two links, a service behind an address that moves, a
 //! client and a store on hosts of their own. Made by the commands that a person would use.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -28,6 +29,10 @@ pub(crate) const ADDRESS: &str = "10.77.0.100";
 const STORE: &str = "10.77.0.5:7600";
 /// Longest wait for a cluster to be whole. Only a failing case meets it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// What the client wrote within the last seconds, and within the last minutes.
+const LAST_BYTES: u64 = 64 << 10;
+/// As above.
+const RECENT_BYTES: u64 = 16 << 20;
 /// Lines of each log in messages.
 const LAST_WORDS: usize = 8;
 /// The resource that takes orders, and the address that goes with it.
@@ -58,6 +63,10 @@ pub(crate) struct Setup {
     pub(crate) binary: PathBuf,
     /// The timing profile.
     pub(crate) profile: String,
+    /// Resources beside the service and its address: programs that do nothing.
+    pub(crate) idle: usize,
+    /// Each node has a binary of its own, whose pages it shares with no other node.
+    pub(crate) own_binaries: bool,
 }
 
 /// A whole cluster. Everything goes with it.
@@ -158,6 +167,18 @@ impl Cluster {
         self.setup.binary.to_string_lossy().into_owned()
     }
 
+    /// The binary that a node runs.
+    fn binary_of(&self, node: usize) -> Done<String> {
+        if !self.setup.own_binaries {
+            return Ok(self.binary());
+        }
+        let path = self.of(node, "backstay");
+        if !std::path::Path::new(&path).exists() {
+            std::fs::copy(&self.setup.binary, &path).map_err(|e| format!("{path}: {e}"))?;
+        }
+        Ok(path)
+    }
+
     /// A file of the lab.
     pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_string_lossy().into_owned()
@@ -188,13 +209,20 @@ impl Cluster {
             &log,
         ];
         let profile = &self.setup.profile;
+        let idle = |n| {
+            format!(
+                "\n[[resource]]\nname = \"idle-{n}\"\nkind = \"process\"\n\
+                 command = [\"/bin/sleep\", \"1000000\"]\nstandby = \"cold\"\n"
+            )
+        };
+        let idle: String = (0..self.setup.idle).map(idle).collect();
         format!(
             "[cluster]\nname = \"lab\"\nprofile = \"{profile}\"\n{nodes}\n\
              [[resource]]\nname = \"{ORDERS}\"\nkind = \"process\"\ncommand = {words:?}\n\
              standby = \"hot\"\nready = \"notify\"\npromote = \"socket\"\n\
              recovery = {{ restarts = 100, node_ban_ms = 1000 }}\n\n\
              [[resource]]\nname = \"{MOVING}\"\nkind = \"address\"\naddress = \"{ADDRESS}/24\"\n\
-             with = \"{ORDERS}\"\nrecovery = {{ restarts = 100, node_ban_ms = 1000 }}\n"
+             with = \"{ORDERS}\"\nrecovery = {{ restarts = 100, node_ban_ms = 1000 }}\n{idle}"
         )
     }
 
@@ -213,7 +241,7 @@ impl Cluster {
     /// Switches a node on: its kernel knows nothing of before, its disk does.
     pub(crate) fn power_on(&mut self, node: usize) -> Done {
         let (data, run_dir) = (self.of(node, "data"), self.of(node, "run"));
-        let binary = self.binary();
+        let binary = self.binary_of(node)?;
         for part in ["launcher", "guard", "agent"] {
             let words = [binary.as_str(), part, "--data", &data, "--run", &run_dir];
             let program = self.nodes[node].host.start(&self.network, part, &words)?;
@@ -256,7 +284,8 @@ impl Cluster {
     /// Starts one of the three processes again.
     pub(crate) fn restart_part(&mut self, node: usize, part: &'static str) -> Done {
         self.nodes[node].parts.retain(|(name, _)| *name != part);
-        let (data, run_dir, binary) = (self.of(node, "data"), self.of(node, "run"), self.binary());
+        let (data, run_dir) = (self.of(node, "data"), self.of(node, "run"));
+        let binary = self.binary_of(node)?;
         let words = [binary.as_str(), part, "--data", &data, "--run", &run_dir];
         let program = self.nodes[node].host.start(&self.network, part, &words)?;
         self.nodes[node].parts.push((part, program));
@@ -310,12 +339,15 @@ impl Cluster {
             let status = self.status(node)?;
             let nodes = status["nodes"].as_array()?;
             let ready = |n: &Value| n["health"] == "healthy" && n["ready"] == true;
-            let spares =
-                |r: &Value| r["standbys"].as_array().map_or(0, Vec::len) == NODES.len() - 1;
+            let spares = |r: &Value| {
+                let cold = r["name"].as_str().is_some_and(|name| name.starts_with("idle-"));
+                let standbys = r["standbys"].as_array().map_or(0, Vec::len);
+                r["active"] == true && (cold || standbys == NODES.len() - 1)
+            };
             let resources = status["resources"].as_array()?;
             let all = nodes.len() == NODES.len()
                 && nodes.iter().all(ready)
-                && resources.len() == 2
+                && resources.len() == 2 + self.setup.idle
                 && resources.iter().all(spares);
             self.scene(node).filter(|_| all)
         };
@@ -366,19 +398,25 @@ impl Cluster {
             .ok_or_else(|| "no instance of the service".to_owned())
     }
 
-    fn lines<T: DeserializeOwned>(&self, file: &str) -> Vec<T> {
-        let text = std::fs::read_to_string(self.path(file)).unwrap_or_default();
-        // The last line may be half written.
+    /// The lines of a record, of its last bytes only where that is asked.
+    fn lines<T: DeserializeOwned>(&self, file: &str, last: u64) -> Vec<T> {
+        let text = tail(&self.path(file), last).unwrap_or_default();
+        // The last line may be half written, the first cut.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The client's newest orders: minutes of them.
+    pub(crate) fn recent_orders(&self) -> Vec<Order> {
+        self.lines("client.jsonl", RECENT_BYTES)
     }
 
     /// What store, client and instances wrote down.
     pub(crate) fn records(&self) -> Records {
         Records {
-            stored: self.lines("store.jsonl"),
-            orders: self.lines("client.jsonl"),
-            intervals: intervals(self.lines("active.jsonl")),
+            stored: self.lines("store.jsonl", u64::MAX),
+            orders: self.lines("client.jsonl", u64::MAX),
+            intervals: intervals(self.lines("active.jsonl", u64::MAX)),
         }
     }
 
@@ -387,7 +425,7 @@ impl Cluster {
         let from = drivers::sys::now();
         let served = |o: &Order| o.acknowledged.filter(|_| o.sent > from);
         until("an acknowledged order", PATIENCE, || {
-            self.lines::<Order>("client.jsonl").iter().rev().find_map(served)
+            self.lines::<Order>("client.jsonl", LAST_BYTES).iter().rev().find_map(served)
         })
         .map_err(|error| format!("{error}\n{}", self.told()))
     }
@@ -414,6 +452,16 @@ impl Cluster {
         let text = (0..NODES.len()).find_map(ask).ok_or("no node tells its events")?;
         serde_json::from_str(&text).map_err(|e| e.to_string())
     }
+}
+
+/// The end of a file, as text.
+fn tail(path: &str, last: u64) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(last)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 impl Drop for Cluster {

@@ -21,6 +21,10 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).map_err(|e| e.to_string())
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Done {
         drop(self.child.stdin.take());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use model::{Epoch, Moment, Span};
 
 use crate::cluster::Cluster;
-use crate::records::{Interval, Records, Stored};
+use crate::records::{Interval, Order, Records, Stored};
 use crate::shell::Done;
 use crate::watch::most_at_once;
 
@@ -42,14 +42,14 @@ pub(crate) struct Figures {
 
 /// The longest time between two acknowledgements around a fault, until now.
 pub(crate) fn outage(cluster: &Cluster, fault: Moment) -> Span {
-    longest_gap(&cluster.records(), fault.before(BEFORE), fault, drivers::sys::now())
+    longest_gap(&cluster.recent_orders(), fault.before(BEFORE), fault, drivers::sys::now())
 }
 
 /// The longest gap that ends after the fault; it lasts to the end where nothing came any more.
-fn longest_gap(records: &Records, begin: Moment, fault: Moment, end: Moment) -> Span {
+fn longest_gap(orders: &[Order], begin: Moment, fault: Moment, end: Moment) -> Span {
     let inside = |at: &Moment| begin <= *at && *at < end;
     let mut done: Vec<Moment> =
-        records.orders.iter().filter_map(|o| o.acknowledged).filter(inside).collect();
+        orders.iter().filter_map(|o| o.acknowledged).filter(inside).collect();
     done.extend([begin, end]);
     done.sort_unstable();
     let after = done.windows(2).filter(|pair| pair[1] >= fault);
@@ -133,7 +133,6 @@ pub(crate) fn verdict_but_for_the_address(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::Order;
 
     fn stored(order: &str, counter: u64, instance: &str) -> Stored {
         let epoch = Epoch { generation: 1, counter };
@@ -182,7 +181,8 @@ mod tests {
     fn a_gap_counts_from_before_the_fault_to_the_end() {
         let orders = [1, 2, 9, 10].map(|at| order("x", Some(at))).to_vec();
         let records = Records { orders, ..Records::default() };
-        let gap = |fault, end| longest_gap(&records, Moment(1), Moment(fault), Moment(end)).0;
+        let gap =
+            |fault, end| longest_gap(&records.orders, Moment(1), Moment(fault), Moment(end)).0;
         assert_eq!(gap(3, 11), 7);
         assert_eq!(gap(10, 12), 2);
         assert_eq!(gap(3, 30), 20, "nothing came any more");

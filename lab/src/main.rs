@@ -4,7 +4,8 @@
 //! - [`network`], [`cgroup`], [`host`]: hosts, cables and what is wrong with them, power switches;
 //! - [`cluster`]: three nodes, a client, a judge; [`watch`]: who holds the address;
 //! - [`judge`]: what may be claimed; [`cases`]: the claims, each in a sentence;
-//! - [`bench`]: failovers measured; [`chaos`]: faults by chance.
+//! - [`bench`]: failovers measured; [`idle`]: what rest costs;
+//! - [`unrest`]: what must not move anything; [`chaos`]: faults by chance.
 //!
 //! It needs root, for network namespaces and cgroups. What it makes it removes, also when a case
 //! fails.
@@ -15,12 +16,14 @@ mod cgroup;
 mod chaos;
 mod cluster;
 mod host;
+mod idle;
 mod judge;
 mod network;
 mod random;
 mod records;
 mod shell;
 mod sweep;
+mod unrest;
 mod watch;
 
 use std::path::PathBuf;
@@ -31,7 +34,9 @@ use shell::Done;
 
 /// How it is called.
 const USAGE: &str = "backstay-lab cases [WORD] | list | failover [--rounds N] [--profile P] \
-                     [--only ROW] [--json FILE] | chaos [--minutes N] [--seed S] \
+                     [--only ROW] [--json FILE] | idle [--seconds N] [--json FILE] | \
+                     false-failover [--minutes N] [--only WORD] [--json FILE] | \
+                     chaos [--minutes N] [--seed S] \
                      (--binary FILE names the program under test)";
 
 fn main() -> ExitCode {
@@ -67,7 +72,7 @@ fn run(words: &[String]) -> Done<bool> {
         cases::ALL.iter().for_each(|case| println!("{}", case.name));
         return Ok(true);
     }
-    if !["cases", "failover", "chaos"].contains(&what) {
+    if !["cases", "failover", "idle", "false-failover", "chaos"].contains(&what) {
         return Err(USAGE.into());
     }
     possible()?;
@@ -75,7 +80,10 @@ fn run(words: &[String]) -> Done<bool> {
     let setup = Setup {
         binary: binary(value(words, "--binary"))?,
         profile: value(words, "--profile").unwrap_or("lan").to_owned(),
+        idle: 0,
+        own_binaries: false,
     };
+    let (only, json) = (value(words, "--only"), value(words, "--json"));
     match what {
         "cases" => {
             let filter = words.get(1).filter(|word| !word.starts_with('-'));
@@ -83,8 +91,10 @@ fn run(words: &[String]) -> Done<bool> {
         }
         "failover" => {
             let rounds = number(words, "--rounds", 20)?;
-            bench::failover(&setup, rounds as usize, value(words, "--only"), value(words, "--json"))
+            bench::failover(&setup, rounds as usize, only, json)
         }
+        "idle" => idle::run(&setup, number(words, "--seconds", 60)?, json),
+        "false-failover" => unrest::run(&setup, number(words, "--minutes", 10)?, only, json),
         _ => {
             let (minutes, seed) = (number(words, "--minutes", 3)?, number(words, "--seed", 1)?);
             chaos::run(&setup, minutes, seed)

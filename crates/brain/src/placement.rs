@@ -22,6 +22,8 @@ pub struct NodeView {
     pub health: NodeHealth,
     /// It is granted leases, its log is near the end, launcher and guard are there.
     pub ready: bool,
+    /// By its own word it holds a lease: without one it gives up what it is given.
+    pub leased: bool,
     /// Its log is near the end.
     pub caught_up: bool,
     /// Its newest report.
@@ -111,6 +113,9 @@ pub fn may_take(
     }
     if !seen.ready {
         return Err(WhyNot::NotReady);
+    }
+    if !seen.leased {
+        return Err(WhyNot::NoLease);
     }
     if let Some(other) = state.spec.resources.get(resource).and_then(|r| r.with.as_ref()) {
         let there = state.resources.get(other).and_then(|held| held.holder.as_ref());

@@ -34,6 +34,8 @@ pub enum Plant {
     StuckForgotten,
     /// The guard looks at the lease's end, not at which lease it is.
     LeaseOfAnother,
+    /// What failed alike on two nodes goes back to where it was, whoever ordered it away.
+    PoisonOverOrders,
     /// A new generation goes on with the epochs of the one before.
     GenerationNotRaised,
     /// A new generation does not wait for leases of the one before.
@@ -44,7 +46,7 @@ pub enum Plant {
 
 impl Plant {
     /// All planted faults.
-    pub const ALL: [Plant; 17] = [
+    pub const ALL: [Plant; 18] = [
         Plant::VoteBeforePromiseEnds,
         Plant::PromiseForgottenByRestart,
         Plant::LeaseFromReceipt,
@@ -59,6 +61,7 @@ impl Plant {
         Plant::TransferWithoutRenounce,
         Plant::StuckForgotten,
         Plant::LeaseOfAnother,
+        Plant::PoisonOverOrders,
         Plant::GenerationNotRaised,
         Plant::WaitOutSkipped,
         Plant::SupersededGoesOn,

@@ -102,7 +102,10 @@ impl Replica {
             None => own.map(|snapshot| SnapshotWrite { snapshot, installed: false }),
         };
         let ballot_changed = (self.recorded.term, self.recorded.vote) != ballot;
-        if !entries.is_empty() || snapshot.is_some() || ballot_changed {
+        // Who votes is told by what is known to be committed: after a loss of power everywhere, a
+        // replica that has forgotten a commit would ask voters of before, who may be gone.
+        let regrouped = committed.iter().any(|e| e.get_entry_type() != EntryType::EntryNormal);
+        if !entries.is_empty() || snapshot.is_some() || ballot_changed || regrouped {
             self.write(work, snapshot, entries, Some(number), after_write);
         } else if let Some(last) = self.held.back_mut() {
             last.ready = Some(number);

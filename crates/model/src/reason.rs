@@ -33,6 +33,13 @@ pub enum Reason {
         /// Which.
         node: NodeName,
     },
+    /// The node had no launcher or no guard for long, and its last grant has passed.
+    NotReady {
+        /// Which.
+        node: NodeName,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
     /// The node's replica was replaced by a newer incarnation or removed.
     NodeReplaced {
         /// Which.
@@ -161,6 +168,8 @@ pub enum WhyNot {
     Down,
     /// Its launcher or guard is not there.
     NotReady,
+    /// It has lost its lease and holds no other yet.
+    NoLease,
     /// It is being drained.
     Draining,
     /// It is in maintenance.
@@ -190,6 +199,7 @@ impl fmt::Display for WhyNot {
             WhyNot::NotJoined => write!(f, "it has not joined"),
             WhyNot::Down => write!(f, "it is not heard"),
             WhyNot::NotReady => write!(f, "its launcher or guard is not running"),
+            WhyNot::NoLease => write!(f, "it holds no lease"),
             WhyNot::Draining => write!(f, "it is being drained"),
             WhyNot::Maintenance => write!(f, "it is in maintenance"),
             WhyNot::NotInNodes => write!(f, "the resource's `nodes` doesn't list it"),
@@ -244,6 +254,10 @@ impl fmt::Display for Reason {
                 write!(f, "{node} was silent for {silent_ms} ms and its last lease has passed")
             }
             Reason::LeaseLapsed { node } => write!(f, "{node}'s lease lapsed"),
+            Reason::NotReady { node, for_ms } => write!(
+                f,
+                "{node} had no launcher or no guard for {for_ms} ms and its last lease has passed"
+            ),
             Reason::NodeReplaced { node } => {
                 write!(f, "{node} came back as a new incarnation or was removed")
             }

@@ -28,6 +28,11 @@ pub struct Report {
     pub guard: Option<u64>,
     /// Whether it can run anything at all: launcher and guard are there.
     pub ready: bool,
+    /// It can't run anything, and nothing active is left: the guard that covered what a lost
+    /// launcher ran has seen so, or the launcher itself, which lost its guard.
+    pub clear: bool,
+    /// Whether it holds a lease under which something may become active.
+    pub leased: bool,
     /// Its instances.
     pub instances: Vec<InstanceStatus>,
     /// Epochs that can never be active here (again).

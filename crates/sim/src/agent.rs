@@ -139,6 +139,7 @@ impl World {
         if self.nodes[n].launcher.is_some() {
             self.tell_launcher_up(n);
         }
+        self.tell_clear(n);
     }
 
     /// The agent dies; launcher, guard and instances live on.

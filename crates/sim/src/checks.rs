@@ -1,7 +1,5 @@
 //! The all-knowing observer: after every step it holds the invariants against the whole world.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use brain::invariants::absence::{Extension, is_committed};
 use brain::invariants::authority::{Office, at_most_one};
 use brain::invariants::evidence::{Held, is_gone, proves};
@@ -10,11 +8,11 @@ use brain::invariants::promise::{Vote, keeps};
 use brain::invariants::succession::{Election, is_final, waits};
 use brain::invariants::takeover::{Takeover, comes_after_the_lease};
 use brain::invariants::{Violation, epochs};
-use journal::{Chain, RoleKind};
+use journal::RoleKind;
 use kernel::Output;
 use model::report::{Evidence, EvidenceGround};
 use model::state::{ClusterState, Event, EventKind, Renounced};
-use model::{Epoch, Moment, NodeName, Reason, ReplicaId, ResourceName, Span};
+use model::{Moment, Reason, ReplicaId, ResourceName, Span};
 
 use crate::cluster::{RESOURCES, node_name, resource_number};
 use crate::plan::Class;
@@ -22,61 +20,6 @@ use crate::world::World;
 
 /// State hashes are compared at every so many entries.
 const HASH_EVERY: u64 = 16;
-
-/// What the observer remembers.
-pub(crate) struct Judge {
-    highest: Epoch,
-    holders: BTreeMap<ResourceName, (NodeName, ReplicaId, Epoch)>,
-    leaders: BTreeMap<u64, ReplicaId>,
-    chains: Vec<Option<Chain>>,
-    hashes: BTreeMap<u64, blake3::Hash>,
-    renounced: Vec<Renounced>,
-    /// Until when a committed absence lets a replica's lease run, in true time.
-    absences: BTreeMap<ReplicaId, u64>,
-    pub(crate) handed: BTreeSet<(usize, usize, Epoch)>,
-    /// Instances that were recorded as not to be stopped.
-    stuck: BTreeSet<(ResourceName, Epoch)>,
-    index: u64,
-    /// The newest coordinator was elected while promises to its predecessor were running, so it
-    /// can only have been by a renounce entry.
-    by_proof: bool,
-    pub(crate) unplanned: BTreeMap<ResourceName, u64>,
-    pub(crate) lapses: u64,
-}
-
-impl Judge {
-    pub(crate) fn new(state: &ClusterState) -> Judge {
-        Judge {
-            highest: state.last_epoch,
-            holders: BTreeMap::new(),
-            leaders: BTreeMap::new(),
-            chains: Vec::new(),
-            hashes: BTreeMap::new(),
-            renounced: Vec::new(),
-            absences: BTreeMap::new(),
-            handed: BTreeSet::new(),
-            stuck: BTreeSet::new(),
-            index: state.index,
-            by_proof: false,
-            unplanned: BTreeMap::new(),
-            lapses: 0,
-        }
-    }
-
-    /// From here on a control state says who holds what, whatever was known before.
-    pub(crate) fn holds(&mut self, state: &ClusterState) {
-        let held = state.resources.iter().filter_map(|(name, held)| {
-            let holder = held.holder.as_ref()?;
-            Some((name.clone(), (holder.node.clone(), holder.replica, holder.epoch)))
-        });
-        self.holders = held.collect();
-    }
-
-    /// The newest index at which somebody applied a change.
-    pub(crate) fn index(&self) -> u64 {
-        self.index
-    }
-}
 
 impl World {
     /// Only the store judges where clocks drift beyond the bound.
@@ -367,6 +310,7 @@ impl World {
         });
         match &event.what {
             EventKind::Assigned { resource, from, to, epoch, planned } => {
+                self.check_calm(resource);
                 self.on_assigned(n, event, leading);
                 // The incarnation is the assignment's own: the node may have joined anew in the
                 // same step. Where another assignment followed in that step, it is not known.
@@ -467,8 +411,12 @@ impl World {
                     | Reason::LeaseLapsed { .. }
                     | Reason::NodeReplaced { .. }
                     | Reason::EarlierGeneration { .. }
+                    | Reason::NotReady { .. }
             )
         });
+        if event.reasons.iter().any(|r| matches!(r, Reason::NotReady { .. })) {
+            self.coverage.hit("takeover-from-the-unready");
+        }
         self.coverage.hit(if lapsed { "takeover" } else { "takeover-by-evidence" });
         let at = self.nodes.iter().position(|other| other.name == node);
         if let Some(at) = at.filter(|_| self.judge.stuck.contains(&(resource.clone(), epoch))) {

@@ -9,6 +9,7 @@ pub const EVENTS: &[&str] = &[
     "election",
     "takeover",
     "takeover-by-evidence",
+    "takeover-from-the-unready",
     "coordinator-change-under-load",
     "refused-stale-write",
     "lapse",

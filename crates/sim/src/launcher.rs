@@ -18,6 +18,9 @@ const ORDER_EVERY: u64 = 40 * MILLI;
 impl World {
     pub(crate) fn start_launcher(&mut self, n: usize) {
         let node = &mut self.nodes[n];
+        if node.launcher.is_some() {
+            return;
+        }
         if !node.instances.is_empty() {
             // It does not serve beside what it can't kill.
             let machine = node.machine;
@@ -270,12 +273,17 @@ impl World {
             }
             Step::StopLate => {
                 let active = inst.epoch.is_some();
-                self.tell(n, InstanceEvent::StopFailed(resource.clone()));
+                let launcher = self.nodes[n].launcher.is_some();
+                if launcher {
+                    self.tell(n, InstanceEvent::StopFailed(resource.clone()));
+                }
                 if active && self.plan.may_reboot {
                     self.coverage.hit("forced-reboot");
                     return self.crash_machine(n, false);
                 }
-                self.tell(n, InstanceEvent::Stuck(resource));
+                if launcher {
+                    self.tell(n, InstanceEvent::Stuck(resource));
+                }
             }
             Step::Stopped => self.gone(n, r, true),
             Step::Burnt => {
@@ -294,7 +302,7 @@ impl World {
     pub(crate) fn gone(&mut self, n: usize, r: usize, asked: bool) {
         let Some(inst) = self.nodes[n].instances.remove(&r) else { return };
         if self.nodes[n].launcher.is_none() {
-            return;
+            return self.tell_clear(n);
         }
         let number = inst.number;
         let signal = if asked { 15 } else { 11 };
@@ -358,7 +366,12 @@ impl World {
             .filter(|(_, inst)| inst.epoch.is_some() && !inst.stuck)
             .map(|(r, inst)| (*r, inst.id))
             .collect();
-        self.tell(n, InstanceEvent::Guard(None));
+        // One that comes later knows nothing of what this one covered.
+        self.nodes[n].clear = false;
+        self.tell_clear(n);
+        if self.nodes[n].launcher.is_some() {
+            self.tell(n, InstanceEvent::Guard(None));
+        }
         for (_, id) in active {
             let delay = self.rng.range(MILLI / 10, 2 * MILLI);
             self.after(delay, Ev::Step { node: n, id, step: Step::Burnt });
@@ -376,9 +389,30 @@ impl World {
         // The guard kills what it ran; a stuck one stays.
         self.nodes[n].instances.retain(|_, inst| inst.stuck);
         self.tell(n, InstanceEvent::LauncherDown);
+        self.nodes[n].clear = self.nodes[n].guard.is_some();
+        self.tell_clear(n);
+        if self.nodes[n].clear {
+            let left: Vec<u64> = self.nodes[n].instances.values().map(|inst| inst.id).collect();
+            for id in left {
+                self.after(500 * MILLI, Ev::Step { node: n, id, step: Step::StopLate });
+            }
+        }
         let machine = self.nodes[n].machine;
-        let delay = self.rng.skewed(20 * MILLI, 2_000 * MILLI);
+        // Nobody supervises it: it stays away for long.
+        let longest = if self.rng.permille(150) { 30_000 } else { 2_000 };
+        let delay = self.rng.skewed(20 * MILLI, longest * MILLI);
         self.after(delay, Ev::Start { node: n, part: Part::Launcher, machine });
+    }
+
+    /// While there is no launcher, its guard says whether anything active is left.
+    pub(crate) fn tell_clear(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        if node.launcher.is_some() {
+            return;
+        }
+        let left = node.instances.values().any(|inst| inst.epoch.is_some());
+        let clear = node.clear && !left;
+        self.tell(n, InstanceEvent::Clear(clear));
     }
 
     /// An active instance writes; the write may be on its way for long.

@@ -7,6 +7,7 @@
 //! **Architecture invariant:** all chance comes from [`rng`], all time from the world's queue.
 
 mod agent;
+mod calm;
 mod checks;
 mod clock;
 mod cluster;
@@ -14,6 +15,7 @@ pub mod coverage;
 mod disaster;
 mod event;
 pub mod fault;
+mod judge;
 mod launcher;
 mod nemesis;
 mod network;

@@ -264,6 +264,7 @@ impl World {
         node.sync = self.plan.sync;
         node.launcher = None;
         node.guard = None;
+        node.clear = true;
         node.instances.clear();
         node.seen = Default::default();
         node.frozen = false;
@@ -306,9 +307,12 @@ impl World {
             .collect();
         let settled = |node: &crate::world::Node| {
             node.agent.as_ref().is_some_and(|agent| {
-                let membership = agent.kernel.replica().membership();
+                let log = agent.kernel.replica();
+                let membership = log.membership();
                 let votes = |r: &Option<u64>| r.is_some_and(|r| membership.voters.contains(&r));
-                !membership.is_joint() && replicas.iter().all(votes)
+                // And would still know after a loss of power.
+                let durable = log.writes_in_flight() == 0;
+                durable && !membership.is_joint() && replicas.iter().all(votes)
             })
         };
         if !self.nodes.iter().all(settled) {

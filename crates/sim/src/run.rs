@@ -8,6 +8,7 @@ use model::report::InstancePhase;
 
 use crate::cluster::{RESOURCES, resource_name};
 use crate::coverage::Coverage;
+use crate::event::{Ev, Part};
 use crate::plan::{Class, MILLI, Plan, SECOND};
 use crate::world::World;
 
@@ -95,6 +96,10 @@ impl World {
         self.note(|| "HEALED".into());
         for n in 0..self.nodes.len() {
             self.nodes[n].clock.wall_offset_ms = 0;
+            if self.nodes[n].up && self.nodes[n].launcher.is_none() {
+                let machine = self.nodes[n].machine;
+                self.after(2_000 * MILLI, Ev::Start { node: n, part: Part::Launcher, machine });
+            }
             for r in 0..RESOURCES.len() {
                 let stuck = self.nodes[n].instances.get(&r).is_some_and(|i| i.stuck);
                 if stuck {

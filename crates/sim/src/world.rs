@@ -11,12 +11,12 @@ use model::report::InstancePhase;
 use model::state::ClusterState;
 use model::{Epoch, Moment, NodeName, ReplicaId, Span};
 
-use crate::checks::Judge;
 use crate::clock::Clock;
 use crate::cluster::{RESOURCES, first_state, node_name, specification};
 use crate::coverage::Coverage;
 use crate::disaster::Disaster;
 use crate::event::{Ev, Felt, Part, Undo};
+use crate::judge::Judge;
 use crate::network::Network;
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::Rng;
@@ -101,6 +101,8 @@ pub(crate) struct Node {
     pub(crate) launcher: Option<u32>,
     pub(crate) launchers: u32,
     pub(crate) guard: Option<u64>,
+    /// The guard that covered what a lost launcher ran lives, or the machine was started since.
+    pub(crate) clear: bool,
     pub(crate) guards: u64,
     pub(crate) instances: BTreeMap<usize, Inst>,
     pub(crate) seen: [Epoch; RESOURCES.len()],
@@ -237,6 +239,7 @@ impl World {
             launcher: None,
             launchers: 0,
             guard: None,
+            clear: true,
             guards: 0,
             instances: BTreeMap::new(),
             seen: [Epoch::default(); RESOURCES.len()],

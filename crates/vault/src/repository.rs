@@ -6,6 +6,7 @@ use crate::error::{Result, VaultError};
 use crate::keys::KeyRing;
 use crate::keys::deletion::DeletionKey;
 use crate::keys::wrap::{Holder, KeyEntry, Wrapped, is_for, unwrap, wrap};
+use crate::pace::{PacedStore, Pacer};
 use crate::store::{Area, Created, Listed, Store, put_own, selftest};
 use age::x25519::Identity;
 use std::sync::Arc;
@@ -56,11 +57,13 @@ pub struct OpenOptions {
     pub expect: Option<Head>,
     /// The clock.
     pub clock: Clock,
+    /// Keeps what is read and stored within limits.
+    pub pacer: Option<Arc<Pacer>>,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { memory: None, expect: None, clock: wall_clock() }
+        OpenOptions { memory: None, expect: None, clock: wall_clock(), pacer: None }
     }
 }
 
@@ -135,13 +138,23 @@ impl Repository {
         identity: &Identity,
         options: OpenOptions,
     ) -> Result<Repository> {
-        let (ring, chain) = unlock(&*store, identity)?;
+        let store = paced(store, options.pacer.as_ref());
+        let (ring, mut chain) = unlock(&*store, identity)?;
         let mut newest: Option<Head> = None;
         let recalled = match &options.memory {
             Some(memory) => memory.recall(&ring.repository)?,
             None => None,
         };
         for head in recalled.into_iter().chain(options.expect) {
+            // It may have been appended, and remembered by another process of this machine, after
+            // we read the chain.
+            if head.seq > chain.head.seq {
+                match chain.advance(&*store, &ring) {
+                    Err(error) if !error.is_damage() => return Err(error),
+                    // What is damaged is not contained.
+                    _ => {}
+                }
+            }
             chain.contains(&*store, &ring, &head)?;
             if newest.is_none_or(|n| n.seq < head.seq) {
                 newest = Some(head);
@@ -184,6 +197,11 @@ impl Repository {
     /// Whether newer records may be missing.
     pub fn freshness(&self) -> Freshness {
         self.freshness
+    }
+
+    /// What keeps work on it within limits.
+    pub fn pacer(&self) -> Option<&Arc<Pacer>> {
+        self.options.pacer.as_ref()
     }
 
     /// The time, by the clock it was opened with.
@@ -317,6 +335,13 @@ fn put_wrapped(store: &dyn Store, wrapped: &Wrapped) -> Result<()> {
         Created::Exists => {
             Err(VaultError::Refused("a random name was taken; try again".to_owned()))
         }
+    }
+}
+
+fn paced(store: Arc<dyn Store>, pacer: Option<&Arc<Pacer>>) -> Arc<dyn Store> {
+    match pacer {
+        Some(pacer) => Arc::new(PacedStore::new(store, Arc::clone(pacer))),
+        None => store,
     }
 }
 

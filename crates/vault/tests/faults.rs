@@ -469,3 +469,80 @@ fn an_append_only_repository_forgets_nothing_without_its_deletion_key() {
     }
     assert!(store.list(Area::Packs, None).unwrap().is_empty());
 }
+
+/// A store that lists the chain as it was, and has what was appended since.
+struct LateListing {
+    store: Arc<MemoryStore>,
+    listed: u64,
+}
+
+impl Store for LateListing {
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+
+    fn put_new(
+        &self,
+        name: &ObjectName,
+        bytes: &[u8],
+    ) -> Result<vault::store::Created, vault::store::StoreError> {
+        self.store.put_new(name, bytes)
+    }
+
+    fn get(&self, name: &ObjectName) -> Result<Vec<u8>, vault::store::StoreError> {
+        self.store.get(name)
+    }
+
+    fn get_range(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), vault::store::StoreError> {
+        self.store.get_range(name, offset, out)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64, vault::store::StoreError> {
+        self.store.size(name)
+    }
+
+    fn list(
+        &self,
+        area: Area,
+        after: Option<&ObjectName>,
+    ) -> Result<Vec<vault::store::Listed>, vault::store::StoreError> {
+        let mut listed = self.store.list(area, after)?;
+        listed.retain(|l| l.name.record_seq().is_none_or(|seq| seq < self.listed));
+        Ok(listed)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), vault::store::StoreError> {
+        self.store.delete(name)
+    }
+
+    fn remove_leftovers(&self, age: Duration) -> Result<u64, vault::store::StoreError> {
+        self.store.remove_leftovers(age)
+    }
+
+    fn ranges_are_cheap(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_was_appended_while_the_chain_was_read_is_no_rollback() {
+    let small = small(2);
+    let head = small.open(small.store.clone()).unwrap().chain().head;
+    // Another process of this machine appended it, and remembers it.
+    let options = || OpenOptions { expect: Some(head), ..small.clock.options() };
+    for listed in head.seq - 1..=head.seq {
+        let store = Arc::new(LateListing { store: small.store.clone(), listed });
+        let repository = Repository::open(store, &small.identity, options()).unwrap();
+        assert_eq!(repository.chain().head, head);
+    }
+    // Where it is gone, it is gone.
+    let store = small.copy();
+    store.delete(&ObjectName::of_record(head.seq)).unwrap();
+    let opened = Repository::open(store, &small.identity, options());
+    assert!(matches!(opened, Err(VaultError::RolledBack { .. })));
+}

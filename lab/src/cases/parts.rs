@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use drivers::sys::now;
+use model::Span;
 use rustix::process::Signal;
 
 use super::lost::apart;
@@ -12,6 +13,8 @@ use crate::shell::Done;
 
 /// How long a service manager waits before it starts a process again (packaging/systemd).
 const RESTART: Duration = Duration::from_millis(100);
+/// How long a node may be without a launcher before it loses what it holds.
+const AWAY: Span = Span::from_ms(5_000);
 
 fn killed(cluster: &mut Cluster, part: &'static str) -> Done<String> {
     let (_, active) = apart(cluster)?;
@@ -32,6 +35,27 @@ fn killed(cluster: &mut Cluster, part: &'static str) -> Done<String> {
 
 pub(super) fn a_killed_launcher_takes_its_address_with_it(cluster: &mut Cluster) -> Done<String> {
     killed(cluster, "launcher")
+}
+
+/// Nobody starts it again: after five seconds the coordinator gives the node up.
+pub(super) fn a_launcher_that_stays_away_loses_its_service_to_another_node(
+    cluster: &mut Cluster,
+) -> Done<String> {
+    let (_, active) = apart(cluster)?;
+    let fault = now();
+    cluster.part(active, "launcher")?.signal(Signal::KILL)?;
+    cluster.until_scene("a service elsewhere", |scene| scene.active != active)?;
+    cluster.until_served()?;
+    let outage = outage(cluster, fault);
+    if outage < AWAY || outage > AWAY * 2 {
+        return Err(format!("an outage of {} ms", outage.as_ms()));
+    }
+    cluster.restart_part(active, "launcher")?;
+    let scene = cluster.until_whole()?;
+    if scene.active == active {
+        return Err("it went back by itself".into());
+    }
+    Ok(format!("an outage of {} ms; {}", outage.as_ms(), verdict(cluster)?))
 }
 
 pub(super) fn a_killed_guard_takes_the_address_with_it(cluster: &mut Cluster) -> Done<String> {

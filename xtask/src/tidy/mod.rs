@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(found("a.rs", unfinished), ["3 unfinished", "5 unfinished"]);
         let unsafety = "//! Docs.\nfn f() {\n    unsafe { g() }\n}\n";
         assert_eq!(found("a.rs", unsafety), ["3 unsafe"]);
-        assert_eq!(found("crates/drivers/src/sys.rs", unsafety), Vec::<String>::new());
+        assert_eq!(found("crates/drivers/src/sys/mod.rs", unsafety), Vec::<String>::new());
     }
 
     #[test]

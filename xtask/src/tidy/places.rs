@@ -5,11 +5,11 @@ use super::scan::File;
 use super::unfinished::has_word;
 
 /// That module.
-const HOME: &str = "crates/drivers/src/sys.rs";
+const HOME: &str = "crates/drivers/src/sys/";
 
 /// Finds it elsewhere.
 pub(super) fn check(file: &File, findings: &mut Vec<Finding>) {
-    if file.path == HOME {
+    if file.path.starts_with(HOME) {
         return;
     }
     for (index, code) in file.code.iter().enumerate() {

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use brain::member::{Action, InstanceEvent, Running, StartRole, Undone};
 use drivers::client::{ClientError, LauncherClient};
-use drivers::lease::LeasePage;
+use drivers::lease::{LeasePage, PageError};
 use drivers::protocol::{Asked, Event, Gone, Phase, Refusal, Request, Role, Status, Why};
 use drivers::run_dir::RunDir;
 use kernel::Input;
 use model::report::{Failure, InstancePhase};
 use model::state::ClusterState;
-use model::{Epoch, ResourceName};
+use model::{Epoch, ResourceName, Span};
 
 use super::checks::Checks;
 use super::shared::{Shared, lock};
 
 /// Pause between attempts to reach the launcher.
 const RETRY: Duration = Duration::from_millis(50);
+/// A guard that saw this long ago that nothing is left may have died since.
+const CLEAR_FOR: Span = Span::from_ms(1_000);
 
 /// Where requests to the launcher go in; it leads nowhere while the connection is down.
 #[derive(Clone, Default)]
@@ -112,7 +114,7 @@ fn keep(
     port: &LauncherPort,
     specified: &Mutex<Request>,
 ) {
-    let mut told = false;
+    let (mut told, mut clear) = (false, false);
     loop {
         let (gone, ended): (Sender<()>, Receiver<()>) = channel();
         let (events, to) = (Arc::clone(shared), Arc::clone(checks));
@@ -143,11 +145,16 @@ fn keep(
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!("{error}");
                 }
+                let seen = is_clear(run);
+                if seen != std::mem::replace(&mut clear, seen) {
+                    tracing::info!(clear, "what a lost launcher ran");
+                    shared.give(Input::Instance(InstanceEvent::Clear(clear)));
+                }
                 std::thread::sleep(RETRY);
                 continue;
             }
         };
-        told = false;
+        (told, clear) = (false, false);
         match LeasePage::open(&run.lease_page()) {
             Ok(page) => lock(&shared.lease).set_page(page),
             Err(error) => {
@@ -166,6 +173,19 @@ fn keep(
             tracing::debug!("the launcher's events have ended");
         }
         *lock(&port.0) = None;
+    }
+}
+
+/// Whether somebody sees, while there is no launcher, that nothing of it is active any more: its
+/// guard, or the machine's boot, which nothing outlives.
+fn is_clear(run: &RunDir) -> bool {
+    match LeasePage::open(&run.lease_page()) {
+        Ok(page) => page.is_clear(drivers::sys::now(), CLEAR_FOR),
+        Err(PageError::OldBoot) => true,
+        Err(error) => {
+            tracing::debug!(%error, "nobody says what a lost launcher left");
+            false
+        }
     }
 }
 

@@ -8,8 +8,12 @@ use clap::Args;
 use serde::Serialize;
 use std::process::ExitCode;
 use vault::VaultError;
-use vault::chain::Body;
+use vault::chain::{Body, State};
+use vault::repository::Repository;
 use vault::retention::{Decision, Policy, decide};
+
+/// How often it is decided anew where others forget at the same time.
+const TRIES_MAX: u32 = 10;
 
 /// Decide which backups are no longer wanted.
 #[derive(Debug, Args)]
@@ -64,39 +68,52 @@ struct Shown {
 pub(crate) fn run(args: &ForgetArgs, output: Output) -> CliResult {
     let deletion = args.deletion.read()?;
     let mut repository = args.opening.open()?;
-    let decisions = decisions(args, &repository)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut shown = decide_all(args, &repository)?;
+        if args.dry_run || shown.forgotten.is_empty() {
+            output.show(&shown, text);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let body = Body::Forget { backups: shown.forgotten.clone(), why: rule(args) };
+        let all_there = |state: &State| {
+            let is_there = |seq: &u64| state.backups.contains_key(seq);
+            match shown.forgotten.iter().all(is_there) {
+                true => Ok(()),
+                false => Err(VaultError::Refused("someone else forgot some of them".to_owned())),
+            }
+        };
+        match repository.append(body, deletion.as_ref(), all_there) {
+            Ok(record) => {
+                shown.record = Some(record);
+                output.show(&shown, text);
+                return Ok(ExitCode::SUCCESS);
+            }
+            // By rules it is decided anew, with what the other one left; what an operator named
+            // is not.
+            Err(VaultError::Refused(_)) if args.backup.is_empty() && tries < TRIES_MAX => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn decide_all(args: &ForgetArgs, repository: &Repository) -> Result<Shown, VaultError> {
+    let decisions = decisions(args, repository)?;
     let (gone, kept): (Vec<Decision>, Vec<Decision>) =
         decisions.into_iter().partition(|d| d.reasons.is_empty());
-    let forgotten: Vec<u64> = gone.iter().map(|d| d.seq).collect();
     let backups = &repository.state().backups;
     let time = |seq: &u64| backups.get(seq).map_or(0, |b| b.subject.begun_ms);
-    let mut shown = Shown {
+    Ok(Shown {
         dry_run: args.dry_run,
         times: backups.keys().map(|seq| (*seq, moment(time(seq)))).collect(),
         kept: kept.into_iter().map(|d| (d.seq, d.reasons)).collect(),
-        forgotten: forgotten.clone(),
+        forgotten: gone.iter().map(|d| d.seq).collect(),
         record: None,
-    };
-    if !args.dry_run && !forgotten.is_empty() {
-        let why = rule(args);
-        let body = Body::Forget { backups: forgotten.clone(), why };
-        let all_there = |state: &vault::chain::State| match forgotten
-            .iter()
-            .all(|seq| state.backups.contains_key(seq))
-        {
-            true => Ok(()),
-            false => Err(VaultError::Refused("someone else forgot some of them".to_owned())),
-        };
-        shown.record = Some(repository.append(body, deletion.as_ref(), all_there)?);
-    }
-    output.show(&shown, text);
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
-fn decisions(
-    args: &ForgetArgs,
-    repository: &vault::repository::Repository,
-) -> Result<Vec<Decision>, VaultError> {
+fn decisions(args: &ForgetArgs, repository: &Repository) -> Result<Vec<Decision>, VaultError> {
     let state = repository.state();
     if !args.backup.is_empty() {
         for seq in &args.backup {

@@ -22,6 +22,9 @@ pub(crate) mod prove;
 pub(crate) mod prove_restore;
 pub(crate) mod restore;
 pub(crate) mod restore_postgres;
+pub(crate) mod run;
+pub(crate) mod run_child;
+pub(crate) mod schedule_status;
 pub(crate) mod selftest;
 pub(crate) mod status;
 pub(crate) mod verify;
@@ -70,6 +73,8 @@ pub(crate) enum VaultCommand {
     /// A database's log: stream it in, push it, fetch it back.
     #[command(subcommand)]
     Wal(wal::WalCommand),
+    /// Run backups, proofs, verification and clean-up when they are due, in the foreground.
+    Run(run::RunArgs),
     /// Try whether a place is safe for a repository.
     Selftest(selftest::SelftestArgs),
 }
@@ -95,6 +100,7 @@ pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
         VaultCommand::Cleanup(args) => cleanup::run(args, output),
         VaultCommand::Key(command) => key::run(command, output),
         VaultCommand::Wal(command) => wal::run(command),
+        VaultCommand::Run(args) => run::run(args, output),
         VaultCommand::Selftest(args) => selftest::run(args, output),
     }
 }

@@ -4,9 +4,11 @@ use age::x25519::Identity;
 use clap::Args;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use vault::chain::{Backup, Head, HeadMemory};
 use vault::keys::deletion::DeletionKey;
 use vault::keys::{access, secret, shares};
+use vault::pace::{Limits, Pacer, SystemClock};
 use vault::repository::{OpenOptions, Repository};
 use vault::{Result, VaultError};
 use zeroize::Zeroizing;
@@ -35,6 +37,36 @@ pub(crate) struct RepositoryArgs {
     /// A record that the repository must contain, as `number:hash`.
     #[arg(long, value_name = "HEAD")]
     pub(crate) expect_head: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+}
+
+/// What a run may use.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LimitArgs {
+    /// Read at most so many KiB a second from the source.
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit_read: Option<u64>,
+    /// Move at most so many KiB a second to and from the repository.
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit_repository: Option<u64>,
+    /// Use at most so many percent of all processors.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) limit_processor: Option<u8>,
+}
+
+impl LimitArgs {
+    /// What makes the run wait, where there is a limit.
+    fn pacer(&self) -> Option<Arc<Pacer>> {
+        let bytes = |kib: Option<u64>| kib.map(|kib| kib.saturating_mul(1024));
+        let limits = Limits {
+            read_bytes: bytes(self.limit_read),
+            repository_bytes: bytes(self.limit_repository),
+            processor_percent: self.limit_processor,
+        };
+        let pacer = || Arc::new(Pacer::new(limits, workers(), Arc::new(SystemClock)));
+        (!limits.is_empty()).then(pacer)
+    }
 }
 
 /// The deletion key of an append-only repository.
@@ -67,6 +99,11 @@ fn place(system: &str, variable: &str, own: &str) -> PathBuf {
 
 fn key_file() -> PathBuf {
     place("/etc", "XDG_CONFIG_HOME", ".config").join("vault.key")
+}
+
+/// What `vault run` does, as the operator wrote it.
+pub(crate) fn schedule_file() -> PathBuf {
+    place("/etc", "XDG_CONFIG_HOME", ".config").join("vault.toml")
 }
 
 fn state() -> PathBuf {
@@ -127,7 +164,8 @@ impl RepositoryArgs {
             })?),
         };
         let memory = Some(HeadMemory::new(&self.state_dir));
-        Ok(OpenOptions { memory, expect, ..OpenOptions::default() })
+        let pacer = self.limits.pacer();
+        Ok(OpenOptions { memory, expect, pacer, ..OpenOptions::default() })
     }
 
     /// Opens the repository, and says what its chain lacks.

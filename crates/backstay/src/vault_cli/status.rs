@@ -1,11 +1,13 @@
 //! `vault status`: per source, what there is and what a restore would take.
 
 use super::CliResult;
-use super::opening::RepositoryArgs;
+use super::opening::{RepositoryArgs, schedule_file};
 use super::output::{Output, ago, hex, moment, size};
+use super::schedule_status::{self, JobRow, escaped};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use vault::chain::State;
 use vault::repository::{Freshness, Repository};
@@ -19,6 +21,9 @@ pub(crate) struct StatusArgs {
     /// As Prometheus metrics.
     #[arg(long)]
     pub(crate) metrics: bool,
+    /// The schedule whose next runs are shown, where there is one.
+    #[arg(long, value_name = "FILE", default_value_os_t = schedule_file())]
+    pub(crate) schedule: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -53,6 +58,7 @@ struct Shown {
     marks: u64,
     forgotten: u64,
     keys: Vec<(String, String, String)>,
+    jobs: Vec<JobRow>,
     now_ms: i64,
 }
 
@@ -62,7 +68,8 @@ struct Shown {
 /// Where the repository cannot be opened.
 pub(crate) fn run(args: &StatusArgs, output: Output) -> CliResult {
     let repository = args.opening.open()?;
-    let shown = gather(&repository)?;
+    let jobs = schedule_status::jobs(&args.opening, &args.schedule, repository.now_ms())?;
+    let shown = gather(&repository, jobs)?;
     match args.metrics {
         true => println!("{}", metrics(&shown)),
         false => output.show(&shown, text),
@@ -70,7 +77,7 @@ pub(crate) fn run(args: &StatusArgs, output: Output) -> CliResult {
     Ok(ExitCode::SUCCESS)
 }
 
-fn gather(repository: &Repository) -> vault::Result<Shown> {
+fn gather(repository: &Repository, jobs: Vec<JobRow>) -> vault::Result<Shown> {
     let state = repository.state();
     let mut stored_bytes = 0;
     for area in [Area::Packs, Area::Index, Area::Chain, Area::Keys] {
@@ -100,6 +107,7 @@ fn gather(repository: &Repository) -> vault::Result<Shown> {
         marks: state.marks.len() as u64,
         forgotten: state.forgotten.len() as u64,
         keys: keys.collect(),
+        jobs,
         now_ms: repository.now_ms(),
     })
 }
@@ -194,6 +202,7 @@ fn text(s: &Shown) -> String {
     if s.marks + s.forgotten > 0 {
         text += &format!("\nwaiting: {} forgotten backups, {} marks", s.forgotten, s.marks);
     }
+    text += &schedule_status::text(&s.jobs, s.now_ms);
     text
 }
 
@@ -203,10 +212,7 @@ fn metrics(s: &Shown) -> String {
         format!("backstay_vault_stored_bytes {}", s.stored_bytes),
         "# TYPE backstay_vault_newest_backup_seconds gauge".to_owned(),
     ];
-    let label = |row: &SourceRow| {
-        let name = row.source.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        format!("{{source=\"{name}\"}}")
-    };
+    let label = |row: &SourceRow| format!("{{source=\"{}\"}}", escaped(&row.source));
     for row in &s.sources {
         let seconds = row.newest_ms as f64 / 1000.0;
         lines.push(format!("backstay_vault_newest_backup_seconds{} {seconds}", label(row)));
@@ -226,5 +232,6 @@ fn metrics(s: &Shown) -> String {
         let seconds = row.proven_ms.unwrap_or(0) as f64 / 1000.0;
         lines.push(format!("backstay_vault_newest_proven_seconds{} {seconds}", label(row)));
     }
+    schedule_status::metrics(&s.jobs, &mut lines);
     lines.join("\n")
 }

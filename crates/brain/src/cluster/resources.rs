@@ -38,6 +38,8 @@ pub(super) fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Cha
             if core::mem::replace(&mut holder.stuck, true) {
                 return None;
             }
+            // It was to stop: it never becomes active again under this epoch.
+            holder.releasing = true;
             let (resource, node, epoch) = (resource.clone(), holder.node.clone(), *epoch);
             Some(Some(EventKind::Stuck { resource, node, epoch }))
         }

@@ -1,4 +1,8 @@
 //! When a holder can never act again: rule 5 (its last grant has passed) and rule 6 (evidence).
+//!
+//! A node that is heard but has no launcher can't testify: nobody there speaks of instances. After
+//! [`UNREADY`] its grants end, if its guard has seen that nothing is left; if not, what it holds
+//! counts as stuck, until evidence comes or a person confirms that it is off.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -6,11 +10,14 @@ use alloc::vec::Vec;
 
 use model::report::{Evidence, EvidenceGround, InstancePhase};
 use model::state::{ClusterState, Holder};
-use model::{Moment, Reason, ReplicaId, ResourceName};
+use model::{Moment, Reason, ReplicaId, ResourceName, Span};
 
 use super::Coordinator;
 use crate::plant::Plant;
 use crate::pulse::Pulse;
+
+/// A supervisor starts a dead launcher or guard again within this time.
+pub const UNREADY: Span = Span::from_ms(5_000);
 
 impl Coordinator {
     /// Proof that the holder can't act under its epoch any more, with the reasons; `None` as long
@@ -45,11 +52,15 @@ impl Coordinator {
         let age = heard.map(|(_, h)| now.since(h.received));
         let replaced = state.replica_of(&holder.node) != Some(holder.replica);
         let node = holder.node.clone();
+        let unready = self.unready_for(now, holder.replica);
         let reason = match age {
             _ if holder.epoch.generation < state.generation => {
                 Reason::EarlierGeneration { generation: state.generation }
             }
             _ if replaced => Reason::NodeReplaced { node },
+            Some(age) if unready >= UNREADY && age < unready => {
+                Reason::NotReady { node, for_ms: unready.as_ms() }
+            }
             Some(age) => Reason::NodeLost { node, silent_ms: age.as_ms() },
             None => Reason::LeaseLapsed { node },
         };
@@ -62,6 +73,24 @@ impl Coordinator {
             age_us: age.map_or(0, |age| age.as_us()),
         };
         Some((evidence, vec![reason]))
+    }
+
+    /// For how long the node has reported that it can run nothing.
+    fn unready_for(&self, now: Moment, replica: ReplicaId) -> Span {
+        self.unready_since.get(&replica).map_or(Span::ZERO, |since| now.since(*since))
+    }
+
+    /// Ends the grants of a node that has had no launcher or guard for long. True where it can't
+    /// be said what became of the instances there.
+    pub(super) fn abandon_unready(&self, now: Moment, pulse: &mut Pulse, holder: &Holder) -> bool {
+        if self.unready_for(now, holder.replica) < UNREADY {
+            return false;
+        }
+        let clear = self.report(holder.replica).is_some_and(|report| report.clear);
+        if clear || pulse.plants().has(Plant::StuckForgotten) {
+            pulse.bar(holder.replica);
+        }
+        !clear
     }
 
     /// What could not be stopped ended with the machine: its next incarnation, which sees what runs

@@ -131,6 +131,53 @@ impl Coordinator {
         self.propose(now, command, alloc::vec![reason], out);
     }
 
+    /// The poison that keeps a resource where it was last: it has just failed there as it failed
+    /// elsewhere. What ended by the loss of its node, or later than it failed, is none.
+    pub(super) fn poison(
+        &self,
+        state: &ClusterState,
+        resource: &ResourceName,
+        last: &NodeName,
+        now: ClusterMs,
+    ) -> Option<(Vec<NodeName>, Failure)> {
+        let spec = state.spec.resources.get(resource)?;
+        let mut held = state.resources.get(resource)?.clone();
+        // A hot standby takes over before the failure is in the log.
+        held.failures.extend(self.unrecorded(state, resource, now));
+        let placed = held.moves.back().map_or(ClusterMs(0), |placed| placed.at);
+        let newest = held.failures.back()?;
+        let here = newest.node == *last && newest.at >= placed;
+        here.then(|| poisoned(&held, &spec.recovery, now)).flatten()
+    }
+
+    /// Failures that reports bring and the log doesn't hold yet, as if they were in it.
+    fn unrecorded(
+        &self,
+        state: &ClusterState,
+        resource: &ResourceName,
+        now: ClusterMs,
+    ) -> Vec<FailureRecord> {
+        let Some(held) = state.resources.get(resource) else { return Vec::new() };
+        let all = self.reports.values().flat_map(|(r, _)| r.failures.iter().map(move |f| (r, f)));
+        all.filter(|(_, f)| f.resource == *resource)
+            .filter_map(|(report, f)| {
+                let (replica, boot) = (report.replica, report.boot);
+                let known = |k: &FailureKey| (k.replica, k.boot) == (replica, boot);
+                if held.failures.iter().any(|r| known(&r.key) && r.key.number >= f.number) {
+                    return None;
+                }
+                Some(FailureRecord {
+                    key: FailureKey { replica, boot, number: f.number },
+                    node: state.node_of(replica)?.clone(),
+                    epoch: f.epoch,
+                    failure: f.failure.clone(),
+                    at: now,
+                    wall_ms: 0,
+                })
+            })
+            .collect()
+    }
+
     /// Whether a failure of this resource is on its way through the log: what it leads to is not
     /// known before it is applied.
     pub(super) fn failure_pending(&self, resource: &ResourceName) -> bool {

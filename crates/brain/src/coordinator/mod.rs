@@ -73,6 +73,8 @@ pub struct Coordinator {
     reports: BTreeMap<ReplicaId, (Report, Moment)>,
     healthy_since: BTreeMap<ReplicaId, Moment>,
     suspect_since: BTreeMap<ReplicaId, Moment>,
+    /// Nodes that report that they can run nothing, and since when.
+    unready_since: BTreeMap<ReplicaId, Moment>,
     pending: BTreeSet<Subject>,
     last_barrier: Option<Moment>,
     /// Cluster time and the moment it was read, so that it runs on between entries.
@@ -93,6 +95,7 @@ impl Coordinator {
             reports: BTreeMap::new(),
             healthy_since: BTreeMap::new(),
             suspect_since: BTreeMap::new(),
+            unready_since: BTreeMap::new(),
             pending: BTreeSet::new(),
             last_barrier: None,
             clock: (ClusterMs(0), Moment::ZERO),
@@ -128,6 +131,11 @@ impl Coordinator {
             .get(&report.replica)
             .is_some_and(|(known, _)| (known.boot, known.number) >= (report.boot, report.number));
         if self.term.is_some() && !older {
+            if report.ready {
+                self.unready_since.remove(&report.replica);
+            } else {
+                self.unready_since.entry(report.replica).or_insert(now);
+            }
             self.reports.insert(report.replica, (report, now));
         }
     }
@@ -274,7 +282,9 @@ impl Coordinator {
                 me || report.as_ref().is_some_and(|r| behind(r.applied) < CATCHING_UP_ENTRIES);
             let replicated = group.voters.contains(&replica) || group.learners.contains(&replica);
             let ready = replicated && report.as_ref().is_some_and(|r| r.ready);
-            view.insert(name.clone(), NodeView { replica, health, ready, caught_up, report });
+            let leased = report.as_ref().is_some_and(|r| r.leased);
+            let seen = NodeView { replica, health, ready, leased, caught_up, report };
+            view.insert(name.clone(), seen);
         }
         view
     }

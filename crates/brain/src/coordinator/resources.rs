@@ -12,9 +12,10 @@ use model::spec::{Failback, ResourceSpec, Standby};
 use model::state::{ClusterState, Holder, ResourceState};
 use model::{Moment, NodeName, Reason, ResourceName, Span};
 
-use super::failures::{consequence, poisoned};
+use super::failures::consequence;
 use super::{Coordinator, Decision, Now};
 use crate::placement::{self, NodeHealth, View, Wish};
+use crate::plant::Plant;
 use crate::pulse::Pulse;
 
 /// A switchover whose target doesn't get ready is given up after this long, in milliseconds.
@@ -69,7 +70,8 @@ impl Coordinator {
             self.trace_fenced(moment, &evidence);
             return self.vacant(now, pulse, case, Some(evidence), reasons, out);
         }
-        if self.note_stuck(now, case, holder, out) || holder.releasing {
+        let unknown = self.abandon_unready(moment, pulse, holder);
+        if self.note_stuck(now, case, holder, unknown, out) || holder.releasing {
             return;
         }
         if let Some(reasons) = self.must_release(case, holder) {
@@ -83,23 +85,25 @@ impl Coordinator {
         self.failback(now, case, holder, out);
     }
 
-    /// The holder said that its instance can't be stopped: recorded before anything else about
-    /// it, so that no coordinator takes the end of its lease for the end of the instance.
+    /// The holder said that its instance can't be stopped, or nobody there can say what became of
+    /// it: recorded before anything else about it, so that no coordinator takes the end of its
+    /// lease for the end of the instance.
     fn note_stuck(
         &mut self,
         now: Now,
         case: &Case<'_>,
         holder: &Holder,
+        unknown: bool,
         out: &mut Vec<Decision>,
     ) -> bool {
-        let stuck = self.report(holder.replica).is_some_and(|report| {
+        let said = self.report(holder.replica).is_some_and(|report| {
             report.instances.iter().any(|i| {
                 i.resource == *case.name
                     && i.phase == InstancePhase::Stuck
                     && i.epoch == Some(holder.epoch)
             })
         });
-        if !stuck || holder.stuck {
+        if !(said || unknown) || holder.stuck {
             return false;
         }
         let command = Command::Stuck { resource: case.name.clone(), epoch: holder.epoch };
@@ -182,7 +186,8 @@ impl Coordinator {
 
     fn target_ready(&self, case: &Case<'_>, spec: &ResourceSpec, to: &NodeName) -> bool {
         let seen = case.view.get(to);
-        let up = seen.is_some_and(|s| s.ready && s.caught_up && s.health == NodeHealth::Healthy);
+        let up = seen
+            .is_some_and(|s| s.ready && s.leased && s.caught_up && s.health == NodeHealth::Healthy);
         let hot = spec.standby == Standby::Hot;
         up && (!hot || seen.is_some_and(|s| s.standby_ready(case.name)))
             && placement::may_run(case.state, case.name, to).is_ok()
@@ -222,8 +227,14 @@ impl Coordinator {
         // What a failure leads to is decided once it is in the log; its entry is on its way in
         // front of this one, so this costs no time, only a second look.
         let waiting = self.failure_pending(case.name);
-        match self.next_place(now, case, waiting) {
+        let careless = pulse.plants().has(Plant::PoisonOverOrders);
+        match self.next_place(now, case, waiting, careless) {
             Ok((node, why)) => {
+                if let Some(wanted) = self.missed(case, &node).filter(|_| !careless) {
+                    let resource = case.name.clone();
+                    let why = why.into_iter().chain(wanted).collect();
+                    return self.propose(now, Command::EndSwitchover { resource }, why, out);
+                }
                 reasons.extend(why);
                 if evidence.is_none() && case.held.epoch.counter == 0 {
                     reasons.insert(0, Reason::FirstPlacement);
@@ -252,6 +263,14 @@ impl Coordinator {
         }
     }
 
+    /// It was given up for a planned move that would now end elsewhere: the plan ends first, or it
+    /// would be given up again and again.
+    fn missed(&self, case: &Case<'_>, node: &NodeName) -> Option<Vec<Reason>> {
+        let wanted = case.held.switchover.as_ref().filter(|wanted| wanted.to != *node)?;
+        let holder = case.held.holder.as_ref().filter(|holder| holder.releasing)?;
+        (wanted.to != holder.node).then(|| self.switchover_reasons(case, &wanted.to))
+    }
+
     fn switchover_to(&self, case: &Case<'_>, node: &NodeName) -> Vec<Reason> {
         match &case.held.switchover {
             Some(wanted) if wanted.to == *node => self.switchover_reasons(case, node),
@@ -264,6 +283,7 @@ impl Coordinator {
         now: Now,
         case: &Case<'_>,
         failure_pending: bool,
+        careless: bool,
     ) -> Result<(NodeName, Vec<Reason>), Next> {
         let state = case.state;
         let Some(spec) = case.spec else { return Err(Next::Wait(Vec::new())) };
@@ -278,10 +298,10 @@ impl Coordinator {
         }
         let clock = self.cluster_now(now.moment);
         let last = case.held.last_node.clone();
-        let failed_last = case.held.failures.back().filter(|f| Some(&f.node) == last.as_ref());
         let avoid = self.leaving(case);
-        if let Some((nodes, failure)) = poisoned(case.held, &spec.recovery, clock)
-            && let (Some(last), Some(_)) = (&last, failed_last)
+        if let Some(last) = &last
+            && (careless || !self.is_ordered_away(case))
+            && let Some((nodes, failure)) = self.poison(state, case.name, last, clock)
         {
             return self.stay_poisoned(case, spec, last, nodes, failure, failure_pending, clock);
         }
@@ -315,12 +335,20 @@ impl Coordinator {
             .is_some_and(|holder| !maintained && self.must_release(&there, holder).is_some())
     }
 
+    /// An operator wants it to leave the node where it was last: by name, by a drain, or to
+    /// another node.
+    fn is_ordered_away(&self, case: &Case<'_>) -> bool {
+        let Some(last) = case.held.last_node.as_ref() else { return false };
+        let draining = case.state.members.get(last).is_some_and(|m| m.drain_until.is_some());
+        let wanted = case.held.switchover.as_ref().is_some_and(|wanted| wanted.to != *last);
+        draining || wanted || failover_ordered(case)
+    }
+
     /// The node that is left because something failed there, or because it is to be left.
     fn leaving(&self, case: &Case<'_>) -> Option<NodeName> {
         let last = case.held.last_node.as_ref()?;
         let spec = case.spec?;
-        let draining = case.state.members.get(last).is_some_and(|m| m.drain_until.is_some());
-        if draining || failover_ordered(case) {
+        if self.is_ordered_away(case) {
             return Some(last.clone());
         }
         // A hot standby elsewhere beats a restart here; a cold one doesn't, until the restarts

@@ -1,5 +1,6 @@
 //! What launcher, guard and health checks tell, taken in: phases, burnt epochs, failures.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use model::report::{EvidenceGround, Failure, FailureReport, InstancePhase, REPORT_FAILURES_MAX};
@@ -18,14 +19,15 @@ impl Member {
         self.dirty = true;
         match event {
             InstanceEvent::LauncherUp { guard, running } => {
-                self.launcher = true;
+                (self.launcher, self.clear) = (true, false);
                 self.guard = guard;
                 self.adopt(now, state, running);
             }
             InstanceEvent::LauncherDown => {
-                self.launcher = false;
+                (self.launcher, self.clear) = (false, false);
                 self.guard = None;
             }
+            InstanceEvent::Clear(clear) => self.clear = clear && !self.launcher,
             InstanceEvent::Guard(guard) => self.guard = guard,
             InstanceEvent::Ready(resource) => {
                 let starting =
@@ -73,15 +75,23 @@ impl Member {
                 }
             }
             InstanceEvent::Health { resource, failed } => {
-                if let Some(instance) = self.instances.get_mut(&resource) {
-                    let was = core::mem::replace(&mut instance.healthy, failed.is_none());
-                    if let (true, Some((check, answer))) = (was, failed) {
-                        let epoch = instance.epoch;
-                        let failure = Failure::Unhealthy { check, answer };
-                        self.note_failure(now, &resource, epoch, failure, Span::ZERO);
-                    }
-                }
+                self.on_health(now, &resource, failed);
             }
+        }
+    }
+
+    fn on_health(
+        &mut self,
+        now: Moment,
+        resource: &ResourceName,
+        failed: Option<(String, String)>,
+    ) {
+        let Some(instance) = self.instances.get_mut(resource) else { return };
+        let was = core::mem::replace(&mut instance.healthy, failed.is_none());
+        if let (true, Some((check, answer))) = (was, failed) {
+            let epoch = instance.epoch;
+            let failure = Failure::Unhealthy { check, answer };
+            self.note_failure(now, resource, epoch, failure, Span::ZERO);
         }
     }
 

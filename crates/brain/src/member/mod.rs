@@ -118,6 +118,8 @@ pub enum InstanceEvent {
     },
     /// The launcher is gone; nothing is known of the instances.
     LauncherDown,
+    /// The launcher is still gone; whether its guard has seen that nothing active is left.
+    Clear(bool),
     /// The guard came or went.
     Guard(Option<u64>),
     /// It runs and is ready, in whatever role it was started in.
@@ -205,6 +207,10 @@ struct Instance {
 pub struct Member {
     config: MemberConfig,
     launcher: bool,
+    /// The guard has seen that a lost launcher left nothing active.
+    clear: bool,
+    /// A lease runs under which something may become active.
+    leased: bool,
     guard: Option<u64>,
     instances: BTreeMap<ResourceName, Instance>,
     /// Per resource, the highest epoch that may never be active here, why, and since when.
@@ -228,6 +234,8 @@ impl Member {
         Member {
             config,
             launcher: false,
+            clear: false,
+            leased: false,
             guard: None,
             instances: BTreeMap::new(),
             burnt: BTreeMap::new(),

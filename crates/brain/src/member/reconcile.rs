@@ -48,6 +48,8 @@ impl Member {
         if self.stale_upto == u64::MAX && lease.end.is_some() && lease.fresh_from != u64::MAX {
             self.stale_upto = lease.fresh_from;
         }
+        let leased = lease.end.is_some() && lease.fresh_from != u64::MAX;
+        self.dirty |= leased != core::mem::replace(&mut self.leased, leased);
         if !self.launcher {
             return;
         }

@@ -42,10 +42,22 @@ impl Member {
             applied: state.index,
             guard: self.guard,
             ready: self.launcher && self.guard.is_some(),
+            clear: self.is_clear(),
+            leased: self.leased,
             instances: self.instances.iter().map(status).collect(),
             evidence: Vec::new(),
             failures: Vec::new(),
             heard: Vec::new(),
+        }
+    }
+
+    /// Whether, without a launcher or a guard, somebody sees that nothing is active here: the
+    /// launcher that lost its guard, or the guard that lost its launcher.
+    fn is_clear(&self) -> bool {
+        if self.launcher {
+            self.guard.is_none() && self.instances.values().all(|i| i.epoch.is_none())
+        } else {
+            self.clear
         }
     }
 

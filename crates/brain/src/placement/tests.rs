@@ -51,7 +51,14 @@ impl Setting {
             };
             state.members.insert(node(name), member);
             let health = NodeHealth::Healthy;
-            let seen = NodeView { replica, health, ready: true, caught_up: true, report: None };
+            let seen = NodeView {
+                replica,
+                health,
+                ready: true,
+                leased: true,
+                caught_up: true,
+                report: None,
+            };
             view.insert(node(name), seen);
         }
         let spec = ClusterSpec {
@@ -87,6 +94,8 @@ impl Setting {
             applied: 1,
             guard: Some(1),
             ready: true,
+            clear: false,
+            leased: true,
             instances: vec![status],
             evidence: Vec::new(),
             failures: Vec::new(),
@@ -128,6 +137,7 @@ fn what_keeps_a_node_from_taking_a_resource_is_named() {
     check(&|s| seen(s, &|v| v.health = NodeHealth::Suspect), WhyNot::Down);
     check(&|s| seen(s, &|v| v.caught_up = false), WhyNot::CatchingUp);
     check(&|s| seen(s, &|v| v.ready = false), WhyNot::NotReady);
+    check(&|s| seen(s, &|v| v.leased = false), WhyNot::NoLease);
     let until = ClusterMs(1_001);
     let banned = WhyNot::Banned { until_ms: until.0 };
     check(&|s| s.held().bans = BTreeMap::from([(node("a"), until)]), banned);

@@ -121,9 +121,14 @@ impl Pulse {
         if self.authority.is_none() || now < self.grants.until(node) {
             return false;
         }
+        self.bar(node);
+        true
+    }
+
+    /// Grants a node nothing more: its last grant will pass.
+    pub fn bar(&mut self, node: ReplicaId) {
         let until = self.grants.until(node);
         self.grants.nodes.entry(node).or_insert(Granted { until, barred: false }).barred = true;
-        true
     }
 
     /// The takeover is committed or given up: the node may be granted again.

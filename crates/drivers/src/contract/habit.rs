@@ -24,7 +24,8 @@ pub enum Habit {
     FailsToPromote,
     /// On its socket, and never answers.
     NeverAnswers,
-    /// As plain, and ignores the stop signal.
+    /// As plain, ignores the stop signal, and has the kernel forget whose child it is: it outlives
+    /// its launcher.
     IgnoresStop {
         /// That file.
         ticks: PathBuf,

@@ -137,6 +137,10 @@ impl Duty {
     fn show_life(&mut self, now: Moment) {
         if self.link.is_some() {
             self.page.beat(Beat::Guard, now);
+        } else if self.page.guard_incarnation() == self.incarnation {
+            // Whatever the lost launcher made active was armed here: a guard that came later
+            // could not know of it.
+            self.page.set_clear(self.armed.is_empty().then_some(now));
         }
         let stuck = |a: &Armed| matches!(a.state, State::Killing { escalated: true, .. });
         if let Some(watchdog) = &mut self.watchdog
@@ -167,6 +171,7 @@ impl Duty {
         }
         packet::send_packet(&socket, &FromGuard::Hello { incarnation: self.incarnation })?;
         self.page.set_guard_incarnation(self.incarnation);
+        self.page.set_clear(None);
         self.page.beat(Beat::Guard, sys::now());
         self.poll.add(&socket, T_LAUNCHER)?;
         // The socket's end is enough; the process's end is a second witness of the same.

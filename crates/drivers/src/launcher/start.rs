@@ -131,7 +131,11 @@ impl Launcher {
             address::write_down(&run_dir, known.chain([address]).map(AddressHandle::at))?;
         }
         let naming = Naming { run_dir: &run_dir, resource, role, epoch };
-        let made = self.prepare(id, spec, naming)?;
+        let mut made = self.prepare(id, spec, naming)?;
+        if address.is_some() {
+            // A keeper that is killed leaves the address where it is.
+            made.plan.orphan_signal = libc::SIGTERM;
+        }
         let gated = sys::spawn(&made.plan)?;
         let Gated { pid, pidfd, gate, errors, in_cgroup } = gated;
         let pid = pid.as_raw_pid();

@@ -27,6 +27,7 @@ const W_LAUNCHER_BEAT: usize = 6;
 const W_AGENT_BEAT: usize = 7;
 const W_GUARD_INCARNATION: usize = 8;
 const W_LEASE_NUMBER: usize = 9;
+const W_GUARD_CLEAR: usize = 10;
 
 /// Whose sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +68,9 @@ pub enum PageError {
 ///
 /// Layout: little-endian 64-bit words: magic; boot id (two words); lease end in nanoseconds on
 /// the boot-time clock, 0 for none; longest lease permitted in nanoseconds; beats of guard,
-/// launcher and agent as moments; guard incarnation; number of the lease. A lease that follows a
-/// lapsed one has another number: what was armed under the lapsed one it does not cover.
+/// launcher and agent as moments; guard incarnation; number of the lease; when the guard last saw
+/// that a lost launcher left nothing active, 0 for never. A lease that follows a lapsed one has
+/// another number: what was armed under the lapsed one it does not cover.
 #[derive(Debug)]
 pub struct LeasePage {
     words: SharedWords,
@@ -184,6 +186,18 @@ impl LeasePage {
         self.words.word(W_GUARD_INCARNATION).store(incarnation, Release);
     }
 
+    /// The guard has lost its launcher; whether it sees now that all it covered is gone.
+    pub fn set_clear(&self, at: Option<Moment>) {
+        self.words.word(W_GUARD_CLEAR).store(at.map_or(0, |m| m.0), Release);
+    }
+
+    /// Whether the guard saw within `limit` that a lost launcher left nothing active.
+    #[must_use]
+    pub fn is_clear(&self, now: Moment, limit: Span) -> bool {
+        let at = Moment(self.words.word(W_GUARD_CLEAR).load(Acquire));
+        at != Moment::ZERO && now.since(at) <= limit
+    }
+
     /// Which incarnation of the guard runs; 0 before the first.
     #[must_use]
     pub fn guard_incarnation(&self) -> u64 {
@@ -243,6 +257,19 @@ mod tests {
         assert!(guard.covers(now, Span::ZERO, LONGEST));
         assert!(!guard.covers_under(4, now, Span::ZERO, LONGEST), "another lease");
         assert!(guard.covers_under(5, now, Span::ZERO, LONGEST));
+    }
+
+    #[test]
+    fn a_guard_that_was_not_heard_of_again_has_not_seen_that_all_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let page = LeasePage::create(&dir.path().join("lease"), LONGEST).unwrap();
+        let limit = Span::from_ms(1_000);
+        assert!(!page.is_clear(Moment(1), limit));
+        page.set_clear(Some(Moment(5)));
+        assert!(page.is_clear(Moment(6), limit));
+        assert!(!page.is_clear(Moment(6) + limit, limit));
+        page.set_clear(None);
+        assert!(!page.is_clear(Moment(6), limit));
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub fn plan(
         limits: limits(&spec.limits, limited_by_cgroup),
         output,
         cgroup,
+        orphan_signal: libc::SIGKILL,
     };
     Ok((plan, account))
 }

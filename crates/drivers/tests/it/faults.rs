@@ -17,6 +17,8 @@ use crate::subject::{self, Programs};
 
 /// How long the programs that ignore the signal are waited for: longer than the lease.
 const STOP_MS: u64 = 1_500;
+/// How old the word of a guard without launcher may be.
+const CLEAR: Span = Span::from_ms(1_000);
 
 pub(crate) type Run = fn(bool) -> Result<(), String>;
 
@@ -34,6 +36,7 @@ table! {
     a_lost_guard_stops_active_instances,
     a_stopped_guard_does_not_keep_anything_active,
     a_lost_launcher_makes_the_guard_stop_active_instances,
+    what_loses_launcher_and_guard_at_once_ends_with_them,
     a_stopped_launcher_does_not_keep_anything_active,
     without_a_guard_nothing_becomes_active,
     without_a_lease_nothing_becomes_active,
@@ -209,9 +212,40 @@ fn a_lost_launcher_makes_the_guard_stop_active_instances(cgroups: bool) -> Resul
         statements(&bench).ok().filter(|text| text.contains("cause=launcher-lost"))
     })?;
     check(is_running(two.y), "the standby is left to the next launcher")?;
+    let clear = |bench: &Bench| bench.page.is_clear(sys::now(), CLEAR).then_some(());
+    until("the guard's word that nothing is left", || clear(&bench))?;
     bench.launcher.take().ok_or("a launcher")?.wait().map_err(|e| e.to_string())?;
     bench.start_launcher()?;
-    check(!is_running(two.y), "which kills it before it serves")
+    check(!is_running(two.y), "which kills it before it serves")?;
+    bench.reconnect()?;
+    until("a guard on duty", || clear(&bench).is_none().then_some(()))
+}
+
+fn what_loses_launcher_and_guard_at_once_ends_with_them(cgroups: bool) -> Result<(), String> {
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
+    let mut pids = Vec::new();
+    for (resource, role) in [("x", Role::Active), ("y", Role::Standby)] {
+        bench
+            .specify(resource, Programs.resource(&Habit::Plain { ticks: bench.file(resource) }))?;
+        pids.push(bench.run(resource, role, 1)?);
+    }
+    bench.wait_for_ticks(&bench.file("x"))?;
+    Bench::signal(bench.guard_pid(), Signal::STOP)?;
+    Bench::signal(bench.launcher_pid(), Signal::KILL)?;
+    pids.into_iter().try_for_each(wait_until_dead)?;
+    Bench::signal(bench.guard_pid(), Signal::KILL)?;
+    bench.guard.take().ok_or("a guard")?.wait().map_err(|e| e.to_string())?;
+    bench.guard = Some((bench.options.guard)(&bench.options).spawn().map_err(|e| e.to_string())?);
+    // It never covered anything, so it can't say that nothing is left: given time enough to.
+    let deadline = sys::now() + CLEAR;
+    while sys::now() < deadline {
+        check(
+            !bench.page.is_clear(sys::now(), CLEAR),
+            "a later guard does not speak for an earlier",
+        )?;
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn a_stopped_launcher_does_not_keep_anything_active(cgroups: bool) -> Result<(), String> {

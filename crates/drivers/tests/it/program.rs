@@ -22,6 +22,9 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         args.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
     let signals = sys::signal_fd(&[libc::SIGTERM]).expect("signals");
     let get = |name: &str| args.get(name).copied();
+    if get("--ignore-stop").is_some() {
+        rustix::process::set_parent_process_death_signal(None).expect("an orphan's life");
+    }
     if get("--session").is_some() {
         rustix::process::setsid().expect("a session");
     }

@@ -110,3 +110,8 @@ fn a_new_generation_that_does_not_wait_for_old_leases_is_caught() {
 fn an_old_majority_that_goes_on_beside_a_new_generation_is_caught() {
     check_in(Class::Recovery, Plant::SupersededGoesOn, &["S2", "authority"]);
 }
+
+#[test]
+fn a_poisoned_resource_that_goes_back_against_an_order_is_caught() {
+    check(Plant::PoisonOverOrders, &["L3"]);
+}

@@ -12,7 +12,6 @@ use crate::tree::{Entry, EntryKind, Extent, each_extents};
 use blake3::hazmat::HasherExt;
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::atomic::Ordering;
 
 /// Bytes of a block: a power of two, as BLAKE3's tree wants it.
 pub(super) const BLOCK_BYTES: u64 = 8192;
@@ -255,7 +254,7 @@ impl Reader<'_> {
             }
             let want = (range.end - at).min(WINDOW_BYTES as u64) as usize;
             let length = fill_at(file, at, &mut window[..want])?;
-            shared.counters.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+            shared.has_read(length as u64);
             for block in window[..length].chunks(BLOCK_BYTES as usize) {
                 let value = value_of(block, at, is_only);
                 let same = known.get(values.len()).is_some_and(|v| *v == Some(value));

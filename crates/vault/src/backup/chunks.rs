@@ -8,6 +8,7 @@ use crate::chunk::{BlobKind, ChunkId, Compressor};
 use crate::error::{Result, VaultError};
 use crate::index::{IndexSet, write_segment};
 use crate::keys::KeyRing;
+use crate::pace::Pacer;
 use crate::pack::{BufferPool, FinishedPack, Location, PackBuilder};
 use crate::store::{Created, ObjectId, ObjectName, Store, put_own};
 use crossbeam_channel::{Receiver, Sender};
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
     pub(super) ring: Arc<KeyRing>,
     pub(super) counters: Arc<Counters>,
+    pacer: Option<Arc<Pacer>>,
     /// Chunks stored before this run.
     pub(super) blobs: Blobs,
     before: Arc<IndexSet>,
@@ -96,6 +98,7 @@ impl Shared {
         ring: Arc<KeyRing>,
         counters: Arc<Counters>,
         doomed: BTreeSet<ObjectId>,
+        pacer: Option<Arc<Pacer>>,
     ) -> Result<Shared> {
         let blobs = Blobs::open(Arc::clone(&store), Arc::clone(&ring))?;
         let before = blobs.index();
@@ -105,6 +108,7 @@ impl Shared {
             store,
             ring,
             counters,
+            pacer,
             blobs,
             before,
             fresh: RwLock::new(IndexSet::empty()),
@@ -132,6 +136,14 @@ impl Shared {
         self.known = parent.and_then(|parent| BlockMemory::open(path, parent));
         *lock(&self.remember) = Some(BlockMemoryWriter::create(path, run)?);
         Ok(())
+    }
+
+    /// So much was read of the source: counted, and waited for where there is a limit.
+    pub(super) fn has_read(&self, bytes: u64) {
+        self.counters.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(pacer) = &self.pacer {
+            pacer.read(bytes);
+        }
     }
 
     /// What is remembered of a file of the parent.

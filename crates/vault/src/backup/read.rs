@@ -139,8 +139,7 @@ impl<'a> Reader<'a> {
             let id = self.writer.put(BlobKind::Data, bytes, &hash)?;
             content.push(Extent::Data { id, bytes: length as u32 }, &mut self.writer)?;
         }
-        let counters = &self.writer.shared.counters;
-        counters.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+        self.writer.shared.has_read(length as u64);
         Ok(Some(*hash.as_bytes()))
     }
 
@@ -210,7 +209,7 @@ impl<'a> Reader<'a> {
         loop {
             let read = fill(input, &mut window[kept..])?;
             hasher.update(&window[kept..kept + read]);
-            self.writer.shared.counters.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+            self.writer.shared.has_read(read as u64);
             total += read as u64;
             let length = kept + read;
             let last = length < window.len();

@@ -53,7 +53,8 @@ pub(super) fn harvest(
     let marks = repository.state().marks.values();
     let doomed: BTreeSet<_> = marks.flat_map(|m| &m.doomed).filter_map(|n| n.id()).collect();
     let (store, ring) = (Arc::clone(repository.store()), Arc::clone(repository.ring()));
-    let mut shared = Shared::new(store, ring, Arc::clone(&request.counters), doomed)?;
+    let (counters, pacer) = (Arc::clone(&request.counters), repository.pacer().cloned());
+    let mut shared = Shared::new(store, ring, counters, doomed, pacer)?;
     if let Some(folder) = &request.block_memory {
         let path = folder.join(format!("{}.blocks", block_memory_name(repository, request)));
         let parent_run = parent.as_ref().map(|(_, backup)| &backup.run);

@@ -5,33 +5,16 @@
 
 mod base;
 mod cluster;
+#[path = "../common/command_line.rs"]
+mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod log;
 mod points;
 mod proof;
-#[path = "../../../backstay/src/vault_cli/mod.rs"]
-mod vault_cli;
 
-use clap::{Parser, Subcommand};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
-use vault_cli::output::Output;
-
-#[derive(Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    Backup(vault_cli::backup::BackupArgs),
-    Restore(vault_cli::restore::RestoreArgs),
-    #[command(subcommand)]
-    Vault(vault_cli::VaultCommand),
-    Demo,
-}
 
 /// Every test: its name as a sentence, and what it does.
 const TESTS: &[(&str, fn())] = &[
@@ -55,9 +38,8 @@ const TESTS: &[(&str, fn())] = &[
 ];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().collect();
-    if words.get(1).is_some_and(|w| ["backup", "restore", "vault", "demo"].contains(&w.as_str())) {
-        return command_line();
+    if command_line::is_wanted() {
+        return command_line::run();
     }
     let arguments = Arguments::from_args();
     let missing = cluster::programs().is_none();
@@ -73,18 +55,4 @@ fn main() -> ExitCode {
         Trial::test(*name, run).with_ignored_flag(missing)
     };
     libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit_code()
-}
-
-fn command_line() -> ExitCode {
-    let output = Output::of(false);
-    let result = match &Line::parse().command {
-        Command::Backup(args) => vault_cli::backup::run(args, output),
-        Command::Restore(args) => vault_cli::restore::run(args, output),
-        Command::Vault(command) => vault_cli::run(command, output),
-        Command::Demo => vault_cli::demo::run(output),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {}", vault::error::explain(&error));
-        ExitCode::FAILURE
-    })
 }

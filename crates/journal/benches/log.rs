@@ -2,8 +2,7 @@
 //! writer thread each. One process leads; proposers are closed loops inside it: each proposes
 //! 128 bytes, waits until they are committed and applied, and proposes again.
 //!
-//! `cargo run --release -p backstay-journal --example bench_log -- [--seconds N] [--json]
-//! [--dir PATH] [--proposers 1,64,256]`
+//! `cargo xtask bench log [--seconds N] [--json] [--dir PATH] [--proposers 1,64,256]`
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -51,6 +50,8 @@ fn parse(args: &[String]) -> Result<Arguments, Failure> {
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} takes a value"));
         match arg.as_str() {
+            // Cargo says so to every bench.
+            "--bench" => {}
             "--json" => parsed.json = true,
             "--seconds" => parsed.seconds = value()?.parse()?,
             "--dir" => parsed.directory = value()?.into(),

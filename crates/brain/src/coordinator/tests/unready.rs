@@ -1,0 +1,62 @@
+//! A node that is heard and has no launcher, or no guard.
+
+use model::Reason;
+
+use super::*;
+use crate::coordinator::eviction::UNREADY;
+
+/// The holder's node lost its launcher; it goes on beating.
+fn without_a_launcher(clear: bool) -> Office {
+    let mut office = Office::new(Standby::Cold, |spec| spec.prefer = vec![node("b")]);
+    office.activate();
+    let epoch = office.held().epoch;
+    let report = office.report(B, vec![instance(InstancePhase::Active, Some(epoch))]);
+    (report.ready, report.clear) = (false, clear);
+    let commands = office.pass_for(UNREADY.as_ms() - 100);
+    assert_eq!(commands, [], "it may come back by itself");
+    office
+}
+
+fn unready(office: &Office) -> bool {
+    let moves = &office.held().moves;
+    moves.back().is_some_and(|m| m.reasons.iter().any(|r| matches!(r, Reason::NotReady { .. })))
+}
+
+#[test]
+fn what_its_guard_saw_end_is_taken_over_after_the_last_grant() {
+    let mut office = without_a_launcher(true);
+    let epoch = office.held().epoch;
+    office.pass_for(120);
+    let granted = office.pulse.granted_until(B);
+    assert!(granted > office.now, "a grant is still out");
+    while office.now + Span::from_ms(20) < granted {
+        office.now += Span::from_ms(20);
+        assert!(office.pass().iter().all(|c| *c == Command::Barrier), "not before it has passed");
+    }
+    office.pass_for(100);
+    assert!(office.held().epoch > epoch && unready(&office), "{:?}", office.held().moves);
+    assert_ne!(office.holder().map(|(node, _)| node), Some("b"));
+}
+
+#[test]
+fn what_nobody_saw_end_counts_as_stuck_and_stays() {
+    let mut office = without_a_launcher(false);
+    let epoch = office.held().epoch;
+    assert_eq!(office.pass_for(200), [Command::Stuck { resource: resource(), epoch }]);
+    assert_eq!(office.pass_for(20_000), [], "time proves nothing here");
+    assert!(office.pulse.granted_until(B) > office.now, "and what runs there may go on");
+    office.report(B, Vec::new()).evidence.push(evidence(B, epoch));
+    office.pass_for(100);
+    assert!(office.held().epoch > epoch && !unready(&office));
+}
+
+#[test]
+fn a_launcher_that_comes_back_in_time_changes_nothing() {
+    let mut office = without_a_launcher(true);
+    let epoch = office.held().epoch;
+    office.report(B, vec![instance(InstancePhase::Active, Some(epoch))]);
+    assert_eq!(office.pass_for(UNREADY.as_ms()), []);
+    let report = office.report(B, vec![instance(InstancePhase::Active, Some(epoch))]);
+    (report.ready, report.clear) = (false, true);
+    assert_eq!(office.pass_for(UNREADY.as_ms() - 100), [], "the time begins anew");
+}

@@ -1,0 +1,333 @@
+//! `vault run`, as an operator has it: a program with a schedule, a book and children. The
+//! binary is also the vault's command line, so that it runs itself.
+
+#[path = "common/command_line.rs"]
+mod command_line;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const TESTS: &[(&str, fn())] = &[
+    ("what_is_due_is_done_once_and_shown", what_is_due_is_done_once_and_shown),
+    ("a_failed_run_is_told_and_hinders_no_other", a_failed_run_is_told_and_hinders_no_other),
+    ("damage_is_told_by_the_run_that_finds_it", damage_is_told_by_the_run_that_finds_it),
+    ("two_machines_on_one_repository_hurt_nothing", two_machines_on_one_repository_hurt_nothing),
+    ("beside_what_a_killed_runner_left_none_begins", beside_what_a_killed_runner_left_none_begins),
+    ("a_signal_lets_the_run_under_way_end", a_signal_lets_the_run_under_way_end),
+];
+
+fn main() -> ExitCode {
+    if command_line::is_wanted() {
+        return command_line::run();
+    }
+    let trial = |(name, test): &(&'static str, fn())| {
+        let test = *test;
+        Trial::test(*name, move || {
+            test();
+            Ok::<(), Failed>(())
+        })
+    };
+    libtest_mimic::run(&Arguments::from_args(), TESTS.iter().map(trial).collect()).exit_code()
+}
+
+/// A machine with a repository, and something to back up.
+struct Machine {
+    folder: tempfile::TempDir,
+    repository: PathBuf,
+    key: PathBuf,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let folder = tempfile::tempdir().unwrap();
+        let (repository, key) = (folder.path().join("repository"), folder.path().join("key"));
+        let machine = Machine { folder, repository, key };
+        machine.data("one");
+        assert!(machine.say(&["vault", "init"]).status.success());
+        machine
+    }
+
+    /// Another machine with the same repository and key.
+    fn beside(&self) -> Machine {
+        let folder = tempfile::tempdir().unwrap();
+        let machine =
+            Machine { folder, repository: self.repository.clone(), key: self.key.clone() };
+        machine.data("two");
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn data(&self, text: &str) {
+        fs::create_dir_all(self.path("data")).unwrap();
+        fs::write(self.path("data/file"), text.repeat(1000)).unwrap();
+    }
+
+    fn schedule(&self, text: &str) {
+        let text = text.replace("DATA", &self.path("data").display().to_string());
+        fs::write(self.path("vault.toml"), text).unwrap();
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(words).stdin(Stdio::null());
+        command.env("BACKSTAY_REPOSITORY", &self.repository);
+        command.env("BACKSTAY_KEY_FILE", &self.key);
+        command.env("BACKSTAY_STATE_DIR", self.path("state"));
+        if words.contains(&"run") || words.contains(&"status") {
+            command.arg("--schedule").arg(self.path("vault.toml"));
+        }
+        command
+    }
+
+    fn say(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn once(&self) -> (i32, String) {
+        let output = self.say(&["vault", "run", "--once"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), text + &errors)
+    }
+
+    fn start(&self) -> Runner {
+        let mut command = self.command(&["vault", "run"]);
+        Runner(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn status(&self) -> Value {
+        let output = self.say(&["vault", "status", "--json"]);
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{why}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn job(&self, job: &str) -> Value {
+        let status = self.status();
+        let jobs = status["jobs"].as_array().unwrap();
+        jobs.iter().find(|row| row["job"] == job).unwrap().clone()
+    }
+}
+
+/// A `vault run` that ends with its test.
+struct Runner(Child);
+
+impl Runner {
+    fn signal(&self) {
+        let pid = rustix::process::Pid::from_raw(self.0.id() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    fn finish(mut self) -> Option<i32> {
+        let mut status = None;
+        until("the runner ends", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // One that has ended needs no end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+const ALL: &str = "[limits]\nread_kib = 1048576\nprocessor_percent = 100\n\
+    [[source]]\nname = \"data\"\npath = \"DATA\"\nbackup = \"every 1h\"\nprove = \"every 1d\"\n\
+    [key_test]\nwhen = \"every 1d\"\n[verify]\nwhen = \"every 1d\"\nparts = 1\n\
+    [cleanup]\nwhen = \"every 1d\"\nkeep_daily = 7\n";
+
+fn what_is_due_is_done_once_and_shown() {
+    let machine = Machine::new();
+    machine.schedule(ALL);
+    let (code, text) = machine.once();
+    assert_eq!(code, 0, "{text}");
+    let done: Vec<&str> =
+        text.lines().filter_map(|l| l.split_once("  ")?.1.strip_suffix(": done")).collect();
+    let all = ["backup of data", "prove of data", "key-test", "verify", "cleanup"];
+    assert_eq!(done, all, "{text}");
+    // It is not due again.
+    assert_eq!(machine.once(), (0, String::new()));
+    let status = machine.status();
+    assert_eq!(status["sources"][0]["proven"], status["sources"][0]["newest"]);
+    for row in status["jobs"].as_array().unwrap() {
+        let (next, last) = (row["next_ms"].as_i64().unwrap(), row["last_ms"].as_i64().unwrap());
+        let period = if row["job"] == "backup" { 3_600_000 } else { 86_400_000 };
+        assert_eq!((next - last, &row["why"], &row["runs"]), (period, &"due".into(), &1.into()));
+    }
+    let metrics = machine.say(&["vault", "status", "--metrics"]);
+    let metrics = String::from_utf8(metrics.stdout).unwrap();
+    for line in [
+        "backstay_vault_job_runs_total{job=\"backup\",source=\"data\"} 1",
+        "backstay_vault_job_failures{job=\"cleanup\",source=\"\"} 0",
+        "# TYPE backstay_vault_job_next_seconds gauge",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
+    }
+    let text = machine.say(&["vault", "status"]).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("backup of data: next 20"));
+}
+
+fn a_failed_run_is_told_and_hinders_no_other() {
+    let machine = Machine::new();
+    machine.schedule(
+        "[[source]]\nname = \"bad\"\ncommand = \"echo half; exit 9\"\nbackup = \"every 1h\"\n\
+         [[source]]\nname = \"good\"\npath = \"DATA\"\nbackup = \"every 1h\"\n",
+    );
+    let (code, text) = machine.once();
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("backup of bad: FAILED") && text.contains("exit 9"), "{text}");
+    assert!(text.contains("backup of good: done"), "{text}");
+    let row = machine.job("backup");
+    assert_eq!((&row["failures"], &row["why"]), (&1.into(), &"back-off".into()), "{row}");
+    assert!(row["trouble"].as_str().unwrap().contains("not recorded"), "{row}");
+    // It waits before it tries again.
+    assert_eq!(machine.once(), (0, String::new()));
+    assert_eq!(machine.job("backup")["failures"], 1);
+}
+
+fn damage_is_told_by_the_run_that_finds_it() {
+    let machine = Machine::new();
+    machine.schedule(ALL);
+    assert!(machine.say(&["backup", "--name", "data", "/etc/hostname"]).status.success());
+    let pack = fs::read_dir(machine.repository.join("packs")).unwrap();
+    let mut packs = pack.map(|e| e.unwrap().path());
+    let pack = packs.find(|p| p.is_file()).or_else(|| deeper(&machine.repository.join("packs")));
+    let pack = pack.unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&pack, bytes).unwrap();
+    let (_, text) = machine.once();
+    assert!(text.contains("verify: done, and SOMETHING IS WRONG"), "{text}");
+    let row = machine.job("verify");
+    assert_eq!((&row["runs"], &row["failures"]), (&1.into(), &0.into()), "{row}");
+    assert!(row["trouble"].as_str().unwrap().contains("DAMAGED"), "{row}");
+}
+
+/// A file in a directory below.
+fn deeper(folder: &Path) -> Option<PathBuf> {
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_file() {
+            return Some(path);
+        }
+        open.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+    }
+    None
+}
+
+fn two_machines_on_one_repository_hurt_nothing() {
+    let one = Machine::new();
+    let two = one.beside();
+    for (machine, name) in [(&one, "one"), (&two, "two")] {
+        machine.schedule(&format!(
+            "[[source]]\nname = \"{name}\"\npath = \"DATA\"\nbackup = \"every 1s\"\n\
+             prove = \"every 2s\"\n[verify]\nwhen = \"every 1s\"\nparts = 1\n\
+             [cleanup]\nwhen = \"every 1s\"\nkeep_last = 2\n",
+        ));
+    }
+    let (a, b) = (one.start(), two.start());
+    for round in 0..6 {
+        for machine in [&one, &two] {
+            machine.data(&format!("{round}"));
+            let runs = machine.job("cleanup")["runs"].as_u64().unwrap();
+            until("cleanups go on", || machine.job("cleanup")["runs"].as_u64().unwrap() > runs);
+        }
+    }
+    for runner in [&a, &b] {
+        runner.signal();
+    }
+    assert_eq!((a.finish(), b.finish()), (Some(0), Some(0)));
+    for (machine, name) in [(&one, "one"), (&two, "two")] {
+        let status = machine.status();
+        for row in status["jobs"].as_array().unwrap() {
+            assert_eq!((&row["failures"], &row["trouble"]), (&0.into(), &Value::Null), "{row}");
+        }
+        let back = machine.path("back");
+        let words = ["restore", "--source", name, "--target", back.to_str().unwrap()];
+        assert!(
+            machine
+                .say(&["backup", "--name", name, machine.path("data").to_str().unwrap()])
+                .status
+                .success()
+        );
+        assert!(machine.say(&words).status.success());
+        assert_eq!(fs::read(back.join("file")).unwrap(), "5".repeat(1000).into_bytes());
+    }
+    assert!(one.say(&["vault", "verify", "--bytes"]).status.success());
+}
+
+/// A schedule whose backup says that it has begun, and lasts until it is let go.
+fn held(machine: &Machine) -> (PathBuf, PathBuf) {
+    let (begun, gate) = (machine.path("begun"), machine.path("gate"));
+    let made = Command::new("mkfifo").arg(&gate).status().unwrap();
+    assert!(made.success());
+    machine.schedule(&format!(
+        "[[source]]\nname = \"held\"\ncommand = \"touch {}; cat {}\"\nbackup = \"every 1d\"\n",
+        begun.display(),
+        gate.display(),
+    ));
+    (begun, gate)
+}
+
+fn let_go(gate: &Path) {
+    fs::OpenOptions::new().write(true).open(gate).unwrap().write_all(b"all\n").unwrap();
+}
+
+fn beside_what_a_killed_runner_left_none_begins() {
+    let machine = Machine::new();
+    let (begun, gate) = held(&machine);
+    let runner = machine.start();
+    until("the backup begins", || begun.exists());
+    assert_eq!(machine.job("backup")["why"], "running");
+    let (code, text) = machine.once();
+    assert!(code == 1 && text.contains("another `vault run` works"), "{text}");
+    drop(runner);
+    let (code, text) = machine.once();
+    assert!(code == 1 && text.contains("a run that it began goes on"), "{text}");
+    let_go(&gate);
+    let mut said = (1, String::new());
+    until("the orphan ends", || {
+        said = machine.once();
+        said.0 == 0
+    });
+    // What was broken off counts as failed, and is tried again after a pause.
+    assert_eq!(said.1, "");
+    let row = machine.job("backup");
+    assert_eq!((&row["failures"], &row["why"]), (&1.into(), &"back-off".into()), "{row}");
+}
+
+fn a_signal_lets_the_run_under_way_end() {
+    let machine = Machine::new();
+    let (begun, gate) = held(&machine);
+    let runner = machine.start();
+    until("the backup begins", || begun.exists());
+    runner.signal();
+    let_go(&gate);
+    assert_eq!(runner.finish(), Some(0));
+    let row = machine.job("backup");
+    assert_eq!((&row["runs"], &row["failures"]), (&1.into(), &0.into()), "{row}");
+}
