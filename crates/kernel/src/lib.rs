@@ -13,6 +13,7 @@ mod apply;
 mod election;
 mod lead;
 mod message;
+pub mod replay;
 mod requests;
 mod view;
 

@@ -24,7 +24,7 @@ const SNAPSHOT_ENTRIES: u64 = 80;
 impl World {
     pub(crate) fn on_start(&mut self, n: usize, part: Part, machine: u32) {
         let node = &mut self.nodes[n];
-        if node.machine != machine || (!node.up && part != Part::Machine) {
+        if node.lost || node.machine != machine || (!node.up && part != Part::Machine) {
             return;
         }
         match part {
@@ -99,7 +99,8 @@ impl World {
             plants: self.plan.plants,
         };
         let mut pulse = Pulse::new(config, local);
-        pulse.adopt_lease(local, node.page.map(|page| page.end));
+        let ours = std::mem::replace(&mut node.ran, true);
+        pulse.adopt_lease(local, node.page.filter(|_| ours).map(|page| page.end));
         let mut options = ReplicaConfig::new(replica.0);
         options.snapshot_after_entries = SNAPSHOT_ENTRIES;
         options.keep_entries = 20;
@@ -133,6 +134,7 @@ impl World {
         self.break_all(n);
         self.find_what_was_left(n);
         self.at(self.now, Ev::Beat { node: n, run });
+        self.begin_hellos(n, run);
         self.drive(n, Input::Tick);
         if self.nodes[n].launcher.is_some() {
             self.tell_launcher_up(n);
@@ -386,7 +388,7 @@ impl World {
     }
 }
 
-fn open(disk: MemoryDisk) -> Result<(Segments<MemoryDisk>, Recovered), String> {
+pub(crate) fn open(disk: MemoryDisk) -> Result<(Segments<MemoryDisk>, Recovered), String> {
     Segments::open(disk, Options { segment_bytes: SEGMENT_BYTES }).map_err(|e| e.to_string())
 }
 

@@ -1,7 +1,5 @@
 //! The all-knowing observer: after every step it holds the invariants against the whole world.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
 use brain::invariants::absence::{Extension, is_committed};
 use brain::invariants::authority::{Office, at_most_one};
 use brain::invariants::evidence::{Held, is_gone, proves};
@@ -10,11 +8,11 @@ use brain::invariants::promise::{Vote, keeps};
 use brain::invariants::succession::{Election, is_final, waits};
 use brain::invariants::takeover::{Takeover, comes_after_the_lease};
 use brain::invariants::{Violation, epochs};
-use journal::{Chain, RoleKind};
+use journal::RoleKind;
 use kernel::Output;
 use model::report::{Evidence, EvidenceGround};
 use model::state::{ClusterState, Event, EventKind, Renounced};
-use model::{Epoch, Moment, NodeName, Reason, ReplicaId, ResourceName, Span};
+use model::{Moment, Reason, ReplicaId, ResourceName, Span};
 
 use crate::cluster::{RESOURCES, node_name, resource_number};
 use crate::plan::Class;
@@ -22,50 +20,6 @@ use crate::world::World;
 
 /// State hashes are compared at every so many entries.
 const HASH_EVERY: u64 = 16;
-
-/// What the observer remembers.
-pub(crate) struct Judge {
-    highest: Epoch,
-    holders: BTreeMap<ResourceName, (NodeName, ReplicaId, Epoch)>,
-    leaders: BTreeMap<u64, ReplicaId>,
-    chains: Vec<Option<Chain>>,
-    hashes: BTreeMap<u64, blake3::Hash>,
-    renounced: Vec<Renounced>,
-    /// Until when a committed absence lets a replica's lease run, in true time.
-    absences: BTreeMap<ReplicaId, u64>,
-    pub(crate) handed: BTreeSet<(usize, usize, Epoch)>,
-    /// Instances that were recorded as not to be stopped.
-    stuck: BTreeSet<(ResourceName, Epoch)>,
-    index: u64,
-    /// The newest coordinator was elected while promises to its predecessor were running, so it
-    /// can only have been by a renounce entry.
-    by_proof: bool,
-    pub(crate) unplanned: BTreeMap<ResourceName, u64>,
-    /// When each resource was assigned last, newest last.
-    pub(crate) assigned: BTreeMap<ResourceName, VecDeque<u64>>,
-    pub(crate) lapses: u64,
-}
-
-impl Judge {
-    pub(crate) fn new(state: &ClusterState) -> Judge {
-        Judge {
-            highest: state.last_epoch,
-            holders: BTreeMap::new(),
-            leaders: BTreeMap::new(),
-            chains: Vec::new(),
-            hashes: BTreeMap::new(),
-            renounced: Vec::new(),
-            absences: BTreeMap::new(),
-            handed: BTreeSet::new(),
-            stuck: BTreeSet::new(),
-            index: state.index,
-            by_proof: false,
-            unplanned: BTreeMap::new(),
-            assigned: BTreeMap::new(),
-            lapses: 0,
-        }
-    }
-}
 
 impl World {
     /// Only the store judges where clocks drift beyond the bound.
@@ -165,7 +119,9 @@ impl World {
         let voters = self.nodes.iter().filter(votes).count();
         let free = |node: &&crate::world::Node| node.bound_until <= self.now;
         let free = self.nodes.iter().filter(votes).filter(free).count();
-        self.judge.by_proof = free < voters / 2 + 1;
+        // A new generation's only voter is bound by nobody's promise but its own.
+        let anew = self.disaster.as_ref().is_some_and(|disaster| disaster.recovered);
+        self.judge.by_proof = free < voters / 2 + 1 && !anew;
         let other = *self.judge.leaders.entry(term).or_insert(replica);
         if other != replica {
             let what = format!("{other} and {replica} both led term {term}");
@@ -394,6 +350,7 @@ impl World {
                 self.coverage.hit("stuck-recorded");
                 self.judge.stuck.insert((resource.clone(), *epoch));
             }
+            EventKind::WaitedOut { .. } => self.coverage.hit("waited-out"),
             EventKind::Applied { .. } => self.coverage.hit("spec-change"),
             EventKind::Quarantined { .. } => self.coverage.hit("quarantine"),
             EventKind::SwitchoverBegan { .. } => self.coverage.hit("switchover"),
@@ -453,6 +410,7 @@ impl World {
                 Reason::NodeLost { .. }
                     | Reason::LeaseLapsed { .. }
                     | Reason::NodeReplaced { .. }
+                    | Reason::EarlierGeneration { .. }
                     | Reason::NotReady { .. }
             )
         });

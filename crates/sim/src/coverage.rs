@@ -35,6 +35,12 @@ pub const EVENTS: &[&str] = &[
     "duplicated",
     "reordered",
     "drift",
+    "quorum-recovered",
+    "survivor-behind",
+    "lease-outlived-its-quorum",
+    "old-majority-woke",
+    "superseded",
+    "waited-out",
 ];
 
 /// Counters by name.

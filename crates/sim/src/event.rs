@@ -28,6 +28,17 @@ pub(crate) enum Step {
     Burnt,
 }
 
+/// The acts of a disaster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// What comes before it: nodes that are about to be away, a survivor that is cut off.
+    Begin,
+    /// The majority is lost.
+    Lose,
+    /// An operator recovers.
+    Recover,
+}
+
 /// The end of a fault.
 #[derive(Debug, Clone)]
 pub(crate) enum Undo {
@@ -59,6 +70,9 @@ pub(crate) enum Ev {
     ThawAgent { node: usize, pause: u32 },
     Leave { node: usize, run: u32, deadline: u64 },
     Rejoin { node: usize },
+    Disaster(Act),
+    Mend { node: usize },
+    Hello { node: usize, run: u32 },
     Crash { node: usize, machine: u32 },
     Fault,
     Operate,
@@ -92,6 +106,7 @@ impl Ev {
             | Ev::Append { node, .. }
             | Ev::Synced { node, .. }
             | Ev::PromiseDurable { node, .. }
+            | Ev::Hello { node, .. }
             | Ev::Tell { node, .. } => Felt::Agent(*node),
             Ev::Act { node, .. }
             | Ev::Step { node, .. }

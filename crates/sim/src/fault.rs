@@ -83,12 +83,28 @@ faults! {
     AbsenceCut => "absence-cut",
 }
 
+/// What else goes wrong while a quorum is lost. Whoever is cut off from the new generation can't
+/// be told of it, and an operator has confirmed that nobody is: no partitions, then.
+const BESIDE_RECOVERY: [Fault; 7] = [
+    Fault::Loss,
+    Fault::Delay,
+    Fault::InstanceExit,
+    Fault::Unhealthy,
+    Fault::WallJump,
+    Fault::SlowDisk,
+    Fault::GuardDeath,
+];
+
 impl Fault {
     /// The classes that are on in one run: each with even odds, so that runs differ in kind and
     /// not only in timing ("swarm testing", Groce et al., 2012).
     pub(crate) fn draw(rng: &mut Rng, class: Class) -> Vec<Fault> {
         let gentle = [Fault::WallJump];
-        let all: &[Fault] = if class == Class::Calm { &gentle } else { Fault::ALL };
+        let all: &[Fault] = match class {
+            Class::Calm => &gentle,
+            Class::Recovery => &BESIDE_RECOVERY,
+            _ => Fault::ALL,
+        };
         let share = rng.range(150, 700);
         // A lost disk beside a node that stays bad is one loss too many for three.
         let lasting = matches!(class, Class::Minority | Class::Flapping);

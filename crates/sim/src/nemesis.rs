@@ -5,7 +5,7 @@ use model::ResourceName;
 use model::report::InstancePhase;
 
 use crate::cluster::{RESOURCES, node_name};
-use crate::event::{Ev, Part, Undo};
+use crate::event::{Act, Ev, Part, Undo};
 use crate::fault::Fault;
 use crate::plan::{Class, Kind, MILLI, SECOND};
 use crate::world::{Disk, World};
@@ -21,6 +21,11 @@ impl World {
             Class::Swarm | Class::Drift => self.at(first * 2, Ev::Operate),
             Class::Flapping => self.at(first * 2, Ev::Flap),
             Class::Minority => self.make_half_dead(),
+            Class::Recovery => {
+                self.at(first * 2, Ev::Operate);
+                let at = self.rng.range(6 * SECOND, 20 * SECOND);
+                self.at(at, Ev::Disaster(Act::Begin));
+            }
             Class::Calm => {}
         }
     }
@@ -37,7 +42,7 @@ impl World {
         self.others(n).into_iter().map(|other| (other, n)).collect()
     }
 
-    fn both_ways(&self, n: usize) -> Vec<(usize, usize)> {
+    pub(crate) fn both_ways(&self, n: usize) -> Vec<(usize, usize)> {
         let mut pairs = self.outward(n);
         pairs.extend(self.inward(n));
         pairs
@@ -70,7 +75,13 @@ impl World {
     }
 
     /// Blocks for a while.
-    fn block(&mut self, pairs: Vec<(usize, usize)>, links: u8, streams: bool, length: u64) {
+    pub(crate) fn block(
+        &mut self,
+        pairs: Vec<(usize, usize)>,
+        links: u8,
+        streams: bool,
+        length: u64,
+    ) {
         self.network.block(&pairs, links, streams);
         self.after(length, Ev::Undo(Undo::Block { pairs, links, streams }));
     }

@@ -62,7 +62,7 @@ impl Network {
     }
 
     /// A connection needs both directions of some link.
-    fn flows(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn flows(&self, from: usize, to: usize) -> bool {
         let there = (0..LINKS).any(|l| self.passes(from, to, l) && self.passes(to, from, l));
         there && self.stalled[self.way(from, to)] == 0 && self.stalled[self.way(to, from)] == 0
     }

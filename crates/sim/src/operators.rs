@@ -160,6 +160,7 @@ impl World {
             self.coverage.hit("rejoin");
             self.note(|| format!("{} is {replica} from now on", node_name(n)));
             self.nodes[n].replica = Some(*replica);
+            self.nodes[n].ran = false;
             self.nodes[n].learner = true;
             let machine = self.nodes[n].machine;
             self.after(MILLI, Ev::Start { node: n, part: Part::Agent, machine });

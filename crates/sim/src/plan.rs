@@ -19,12 +19,20 @@ pub enum Class {
     Calm,
     /// Clocks drift beyond the bound: only the store judges (S1).
     Drift,
+    /// A majority of the voters is lost for good, and an operator recovers on a survivor.
+    Recovery,
 }
 
 impl Class {
     /// All classes.
-    pub const ALL: [Class; 5] =
-        [Class::Swarm, Class::Minority, Class::Flapping, Class::Calm, Class::Drift];
+    pub const ALL: [Class; 6] = [
+        Class::Swarm,
+        Class::Minority,
+        Class::Flapping,
+        Class::Calm,
+        Class::Drift,
+        Class::Recovery,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -35,6 +43,7 @@ impl Class {
             Class::Flapping => "flapping",
             Class::Calm => "calm",
             Class::Drift => "drift",
+            Class::Recovery => "recovery",
         }
     }
 
@@ -46,6 +55,7 @@ impl Class {
 
     fn of(seed: u64) -> Class {
         match seed % 16 {
+            11 => Class::Recovery,
             12 => Class::Minority,
             13 => Class::Flapping,
             14 => Class::Calm,

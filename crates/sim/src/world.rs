@@ -11,11 +11,12 @@ use model::report::InstancePhase;
 use model::state::ClusterState;
 use model::{Epoch, Moment, NodeName, ReplicaId, Span};
 
-use crate::checks::Judge;
 use crate::clock::Clock;
 use crate::cluster::{RESOURCES, first_state, node_name, specification};
 use crate::coverage::Coverage;
+use crate::disaster::Disaster;
 use crate::event::{Ev, Felt, Part, Undo};
+use crate::judge::Judge;
 use crate::network::Network;
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::Rng;
@@ -125,6 +126,10 @@ pub(crate) struct Node {
     pub(crate) rejoining: Option<(u64, u64)>,
     /// A longer lease was asked for at this true time.
     pub(crate) absent: Option<u64>,
+    /// An agent of its present incarnation has run: the page's lease may be its own.
+    pub(crate) ran: bool,
+    /// It is off for good, until somebody mends it.
+    pub(crate) lost: bool,
     /// What was active when the agent left, to be found again.
     pub(crate) left: Option<(u64, Vec<(usize, u64)>)>,
 }
@@ -170,6 +175,7 @@ pub struct World {
     pub(crate) out: Vec<Output>,
     pub(crate) founding: Vec<u8>,
     pub(crate) steps: u64,
+    pub(crate) disaster: Option<Disaster>,
     tracing: Option<Tracing>,
 }
 
@@ -198,6 +204,7 @@ impl World {
             out: Vec::new(),
             founding,
             steps: 0,
+            disaster: None,
             tracing: None,
             now: 0,
             queue: BinaryHeap::new(),
@@ -250,6 +257,8 @@ impl World {
             bound_until: 0,
             rejoining: None,
             absent: None,
+            ran: false,
+            lost: false,
             left: None,
         }
     }
@@ -388,6 +397,9 @@ impl World {
             Ev::ThawAgent { node, pause } => self.thaw_agent(node, pause),
             Ev::Leave { node, run, deadline } => self.on_leave(node, run, deadline),
             Ev::Rejoin { node } => self.on_rejoin(node),
+            Ev::Disaster(act) => self.on_disaster(act),
+            Ev::Mend { node } => self.mend(node),
+            Ev::Hello { node, run } => self.on_hello(node, run),
             Ev::Crash { node, machine } => {
                 if self.nodes[node].machine == machine {
                     self.crash_machine(node, false);

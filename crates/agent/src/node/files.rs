@@ -34,6 +34,10 @@ pub struct NodeFile {
     /// Whether its log has existed: if so and it is gone, the disk was lost, and this
     /// incarnation must not come back.
     pub log_existed: bool,
+    /// Whether an agent of this incarnation has run: only then the lease page may show a lease of
+    /// its own. What an earlier incarnation was granted is nothing to it.
+    #[serde(default)]
+    pub ran: bool,
     /// The profile when it joined; the log says what it is now.
     pub profile: Profile,
     /// Where the others' API answered last, for renewing and rejoining.

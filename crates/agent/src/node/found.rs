@@ -132,6 +132,7 @@ pub fn found(options: FoundOptions) -> Result<Founded, FoundError> {
         node,
         replica: ReplicaId(1),
         log_existed: true,
+        ran: false,
         profile: spec.profile,
         endpoints,
     })?;

@@ -129,6 +129,7 @@ pub fn recover(data: &DataDir, stopped: Stopped, told: &Told) -> Result<Begun, B
     let node = NodeFile {
         replica,
         log_existed: true,
+        ran: false,
         profile: state.spec.profile,
         ..stopped.node.clone()
     };
@@ -219,6 +220,7 @@ pub fn import(import: Import, told: &Told) -> Result<Begun, BeginError> {
         node,
         replica,
         log_existed: true,
+        ran: false,
         profile: state.spec.profile,
     })?;
     // The certificate comes last: with it, the rest is there too.

@@ -108,6 +108,7 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
         node,
         replica,
         log_existed: false,
+        ran: false,
         profile: welcome.profile,
         endpoints: welcome.endpoints.clone(),
     })?;
@@ -159,7 +160,7 @@ pub async fn rejoin(
         .get("replica")
         .and_then(|value| serde_json::from_value::<ReplicaId>(value.clone()).ok())
         .ok_or_else(|| JoinError::Answer("no replica id".to_owned()))?;
-    let renewed = NodeFile { replica, log_existed: false, ..node.clone() };
+    let renewed = NodeFile { replica, log_existed: false, ran: false, ..node.clone() };
     data.set_node(&renewed)?;
     Ok(renewed)
 }

@@ -146,6 +146,10 @@ impl Agent {
             _ => disk.state.spec.timers(),
         };
         let (pulse, lease_number) = pulse(options, &disk, timers, now)?;
+        if !disk.node.ran {
+            disk.node.ran = true;
+            options.data.set_node(&disk.node)?;
+        }
         let mut board = LeaseBoard::default();
         board.begin_at(lease_number);
         let shared = Arc::new(Shared {
@@ -387,6 +391,11 @@ fn pulse(
     let mut pulse = Pulse::new(config, now);
     let longest = model::Span::from_ms(ABSENCE_MS).max(timers.lease);
     let page = drivers::lease::LeasePage::open(&options.run.lease_page()).ok();
+    if let Some(page) = page.as_ref().filter(|_| !disk.node.ran) {
+        // An earlier incarnation was granted what it shows: that ends here, for guard and launcher
+        // too, before this one is noted as having run.
+        page.set_lease(page.lease_number().wrapping_add(1), None);
+    }
     pulse.adopt_lease(now, page.as_ref().and_then(|page| page.lease_end(now, longest)));
     Ok((pulse, page.map_or(0, |page| page.lease_number())))
 }

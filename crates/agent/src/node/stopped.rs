@@ -4,8 +4,8 @@
 //! but what a start would mend: a torn tail that nobody was told of.
 
 pub use journal::End;
-use journal::{Chain, EntryType, OpenError, Options, RealDisk, Recovered, Segments};
-use model::command::Entry;
+use journal::{Chain, OpenError, Options, RealDisk, Recovered, Segments};
+use kernel::replay::{Replayed, Unsure, replay};
 use model::state::ClusterState;
 
 use super::files::{DataDir, FileError, NodeFile};
@@ -37,17 +37,6 @@ pub enum StoppedError {
          comes back under a new incarnation by itself"
     )]
     Superseded(u64),
-}
-
-/// An entry that this node does not know to be committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsure {
-    /// Its index.
-    pub index: u64,
-    /// Its wall clock, Unix milliseconds; 0 where it has none.
-    pub wall_ms: u64,
-    /// What it says, in short.
-    pub what: String,
 }
 
 /// What a stopped node holds.
@@ -88,7 +77,11 @@ pub fn read(data: &DataDir) -> Result<Stopped, StoppedError> {
     if recovered.is_empty() {
         return Err(StoppedError::NoLog(data.path().to_path_buf()));
     }
-    let (committed, whole, unsure) = replay(&recovered)?;
+    let Replayed { committed, whole, unsure } = replay(&recovered).map_err(|(index, error)| {
+        StoppedError::Log(format!(
+            "entry {index} was written by another version ({error}): use that one"
+        ))
+    })?;
     if whole.cluster_id == 0 {
         return Err(StoppedError::NoLog(data.path().to_path_buf()));
     }
@@ -120,63 +113,4 @@ fn open(data: &DataDir) -> Result<(Segments<RealDisk>, Recovered), StoppedError>
         )),
         other => log(&other),
     })
-}
-
-type Replayed = (ClusterState, ClusterState, Vec<Unsure>);
-
-/// Applies what the log holds: up to the commit index, and all of it.
-fn replay(recovered: &Recovered) -> Result<Replayed, StoppedError> {
-    let unreadable = |index: u64, error: postcard::Error| {
-        StoppedError::Log(format!(
-            "entry {index} was written by another version ({error}): use that one"
-        ))
-    };
-    let mut state: ClusterState = match recovered.snapshot() {
-        Some(snapshot) => postcard::from_bytes(&snapshot.data)
-            .map_err(|error| unreadable(snapshot.index, error))?,
-        None => ClusterState::default(),
-    };
-    let commit = recovered.hard_state().commit;
-    let mut committed = state.clone();
-    let mut unsure = Vec::new();
-    for entry in recovered.entries() {
-        let plain = entry.entry_type() == EntryType::EntryNormal && !entry.data.is_empty();
-        let mut told = Unsure { index: entry.index, wall_ms: 0, what: String::from("membership") };
-        if plain {
-            let decoded: Entry =
-                postcard::from_bytes(&entry.data).map_err(|e| unreadable(entry.index, e))?;
-            brain::cluster::apply(&mut state, entry.index, &decoded);
-            told.wall_ms = decoded.wall_ms;
-            told.what = short(&decoded);
-        } else {
-            brain::cluster::skip(&mut state, entry.index);
-            if entry.entry_type() == EntryType::EntryNormal {
-                told.what = String::from("the beginning of a term");
-            }
-        }
-        if entry.index <= commit {
-            committed = state.clone();
-        } else {
-            unsure.push(told);
-        }
-    }
-    Ok((committed, state, unsure))
-}
-
-/// The name of a command, and what it is about.
-fn short(entry: &Entry) -> String {
-    use model::Command;
-    match &entry.command {
-        Command::Barrier => "a barrier".to_owned(),
-        Command::Assign { resource, node, epoch, .. } => {
-            format!("{resource} is given to {node} under {epoch}")
-        }
-        Command::Apply { version, .. } => format!("specification {version}"),
-        Command::Join { request, replica } => format!("{} joins as {replica}", request.node),
-        other => {
-            let text = format!("{other:?}");
-            let end = text.find([' ', '{', '(']).unwrap_or(text.len());
-            text[..end].to_lowercase()
-        }
-    }
 }

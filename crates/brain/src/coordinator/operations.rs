@@ -195,7 +195,11 @@ impl Coordinator {
         for_ms: u64,
     ) -> Vec<Decision> {
         let mut out = Vec::new();
-        if self.is_settled() && state.node_of(replica).is_some() && for_ms <= ABSENCE_MAX_MS {
+        // As long as one node alone is the new generation, nobody else tells those of an earlier
+        // one that it is over: no instance of it may go on while its agent is away.
+        let lone = state.members.len() == 1 && !state.awaited.is_empty();
+        let known = state.node_of(replica).is_some();
+        if self.is_settled() && known && !lone && for_ms <= ABSENCE_MAX_MS {
             let command = Command::Absence { replica, boot, request, for_ms };
             self.propose(now, command, Vec::new(), &mut out);
         }

@@ -7,7 +7,11 @@ use sim::{Class, Request, run};
 const SEEDS_MAX: u64 = 2_000;
 
 fn check(plant: Plant, rules: &[&str]) {
-    let class = Some(Class::Swarm);
+    check_in(Class::Swarm, plant, rules);
+}
+
+fn check_in(class: Class, plant: Plant, rules: &[&str]) {
+    let class = Some(class);
     for seed in 0..SEEDS_MAX {
         let request = Request { class, plant: Some(plant), ..Request::default() };
         let Some((violation, _)) = run(seed, request).violation else { continue };
@@ -91,6 +95,21 @@ fn a_takeover_from_an_instance_that_cannot_be_stopped_is_caught() {
 #[test]
 fn a_guard_that_takes_any_lease_for_its_own_is_caught() {
     check(Plant::LeaseOfAnother, &["lease"]);
+}
+
+#[test]
+fn a_new_generation_with_the_epochs_of_the_old_is_caught() {
+    check_in(Class::Recovery, Plant::GenerationNotRaised, &["epochs", "S1"]);
+}
+
+#[test]
+fn a_new_generation_that_does_not_wait_for_old_leases_is_caught() {
+    check_in(Class::Recovery, Plant::WaitOutSkipped, &["S2", "takeover"]);
+}
+
+#[test]
+fn an_old_majority_that_goes_on_beside_a_new_generation_is_caught() {
+    check_in(Class::Recovery, Plant::SupersededGoesOn, &["S2", "authority"]);
 }
 
 #[test]

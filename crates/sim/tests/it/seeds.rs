@@ -45,3 +45,8 @@ fn loss_and_a_slow_processor_cause_no_failover() {
 fn stores_refuse_what_is_stale_even_where_clocks_drift_beyond_the_bound() {
     check(Class::Drift, 50_000..50_012);
 }
+
+#[test]
+fn a_quorum_that_is_recovered_serves_once_and_whoever_wakes_comes_back() {
+    check(Class::Recovery, 60_000..60_040);
+}

@@ -55,7 +55,7 @@ fn a_recovered_node_is_alone_under_a_new_id_and_keeps_its_old_log() {
     let after = read(&data);
     assert_eq!(after.whole.generation, begun.generation);
     assert!(begun.generation > old.generation);
-    assert_eq!(after.node, NodeFile { replica: begun.replica, ..node });
+    assert_eq!(after.node, NodeFile { replica: begun.replica, ran: false, ..node });
     assert_eq!(after.whole.members.len(), 1);
     assert_eq!(after.whole.replica_of(&after.node.node), Some(begun.replica));
     assert_eq!(after.end.index, begun.index);

@@ -32,3 +32,22 @@ fn a_successor_waits_anew_for_older_generations_and_recorded_waits_are_not_repea
     office.state.wait_out = None;
     assert!(!office.pass_for(200).contains(&Command::WaitedOut { generation: 1 }));
 }
+
+#[test]
+fn a_lone_founder_is_granted_no_absence_while_nodes_of_an_older_generation_are_awaited() {
+    let check = |members: &[&str], awaited: bool, granted: bool| {
+        let mut office = Office::new(Standby::Cold, |_| {});
+        office.state.members.retain(|name, _| members.contains(&name.as_str()));
+        if awaited {
+            let (role, barred) = (model::state::MemberRole::Voter, ReplicaId(9));
+            let one = model::state::Awaited { role, barred };
+            office.state.awaited.insert(node("z"), one);
+        }
+        let now = Now { moment: office.now, wall_ms: 0 };
+        let made = office.coordinator.absence(now, &office.state, A, 1, 1, 5_000);
+        assert_eq!(!made.is_empty(), granted, "{members:?} {awaited}");
+    };
+    check(&["a"], true, false);
+    check(&["a"], false, true);
+    check(&["a", "b"], true, true);
+}
