@@ -56,7 +56,13 @@ pub fn compare(
     root: &Path,
 ) -> Result<Comparison> {
     let mut sink = HashSink::default();
-    let context = ScanContext { parent: None, trusted_before_s: 0, may_reuse: &|_| Ok(false) };
+    let context = ScanContext {
+        parent: None,
+        parent_position: "",
+        repository: None,
+        trusted_before_s: 0,
+        may_reuse: &|_| Ok(false),
+    };
     source.scan(&context, &mut sink)?;
     let top = sink.top.take();
     let top = top.ok_or_else(|| VaultError::Refused("the source told of nothing".to_owned()))?;

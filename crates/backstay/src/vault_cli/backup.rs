@@ -59,6 +59,7 @@ struct Shown {
     source: String,
     root: String,
     position: String,
+    note: Option<String>,
     parent: Option<u64>,
     files: u64,
     directories: u64,
@@ -128,6 +129,7 @@ fn shown(outcome: &BackupOutcome, took: Duration, head: String) -> Shown {
         source: backup.source.clone(),
         root: hex(&backup.subject.root),
         position: backup.subject.position.clone(),
+        note: outcome.note.clone(),
         parent: backup.subject.parent,
         files: backup.totals.files,
         directories: backup.totals.directories,
@@ -161,6 +163,9 @@ fn text(shown: &Shown) -> String {
     );
     if !shown.position.is_empty() {
         text += &format!("\n  position {}", shown.position);
+    }
+    if let Some(note) = &shown.note {
+        text += &format!("\n  {note}");
     }
     for (path, why) in &shown.skipped {
         text += &format!("\n  not as it was: {path}: {why}");

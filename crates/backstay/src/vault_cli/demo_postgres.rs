@@ -193,6 +193,7 @@ impl Stage {
                     retain_max_bytes: u64::MAX,
                     mark_every: PATIENCE,
                     memory: Some(memory),
+                    spool: None,
                     stop: &stop,
                     tell: &tell,
                 };

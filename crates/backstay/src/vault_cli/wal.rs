@@ -59,6 +59,10 @@ pub(crate) struct StreamArgs {
     /// Record what was acknowledged every so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     mark_every: u64,
+    /// Acknowledge what is durable in a file in this directory; the repository follows within a
+    /// fraction of a second. It must not be on the server's machine or disk.
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
     /// End when the stream breaks off, instead of beginning again.
     #[arg(long)]
     once: bool,
@@ -122,6 +126,7 @@ fn stream(args: &StreamArgs) -> CliResult {
             retain_max_bytes: args.retain_max << 20,
             mark_every: Duration::from_secs(args.mark_every),
             memory: Some(args.opening.state_dir.clone()),
+            spool: args.spool.clone(),
             stop: &stop,
             tell: &tell,
         };

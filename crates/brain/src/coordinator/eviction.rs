@@ -1,8 +1,9 @@
 //! When a holder can never act again: rule 5 (its last grant has passed) and rule 6 (evidence).
 //!
-//! A node that is heard but has no launcher can't testify: nobody there speaks of instances. After
-//! [`UNREADY`] its grants end, if its guard has seen that nothing is left; if not, what it holds
-//! counts as stuck, until evidence comes or a person confirms that it is off.
+//! A node that is heard but has no launcher can't testify: nobody there speaks of instances. Where
+//! its guard has seen that nothing is left, its grants end: at once where a hot standby waits
+//! elsewhere, else after [`UNREADY`]. Where nobody has seen it, what the node holds counts as stuck
+//! then, until evidence comes or a person confirms that it is off.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -52,14 +53,15 @@ impl Coordinator {
         let age = heard.map(|(_, h)| now.since(h.received));
         let replaced = state.replica_of(&holder.node) != Some(holder.replica);
         let node = holder.node.clone();
-        let unready = self.unready_for(now, holder.replica);
+        let unready = self.unready_since.get(&holder.replica).map(|since| now.since(*since));
+        let is_heard = |age: Span| age < Span(pulse.timers().lease.0 / 2);
         let reason = match age {
             _ if holder.epoch.generation < state.generation => {
                 Reason::EarlierGeneration { generation: state.generation }
             }
             _ if replaced => Reason::NodeReplaced { node },
-            Some(age) if unready >= UNREADY && age < unready => {
-                Reason::NotReady { node, for_ms: unready.as_ms() }
+            Some(age) if unready.is_some() && is_heard(age) => {
+                Reason::NotReady { node, for_ms: unready.unwrap_or_default().as_ms() }
             }
             Some(age) => Reason::NodeLost { node, silent_ms: age.as_ms() },
             None => Reason::LeaseLapsed { node },
@@ -75,22 +77,23 @@ impl Coordinator {
         Some((evidence, vec![reason]))
     }
 
-    /// For how long the node has reported that it can run nothing.
-    fn unready_for(&self, now: Moment, replica: ReplicaId) -> Span {
-        self.unready_since.get(&replica).map_or(Span::ZERO, |since| now.since(*since))
-    }
-
-    /// Ends the grants of a node that has had no launcher or guard for long. True where it can't
-    /// be said what became of the instances there.
-    pub(super) fn abandon_unready(&self, now: Moment, pulse: &mut Pulse, holder: &Holder) -> bool {
-        if self.unready_for(now, holder.replica) < UNREADY {
-            return false;
-        }
-        let clear = self.report(holder.replica).is_some_and(|report| report.clear);
-        if clear || pulse.plants().has(Plant::StuckForgotten) {
+    /// Ends the grants of a node that has no launcher or no guard: after `patience` where nothing
+    /// is left there. True where it can't be said what became of the instances, for long.
+    pub(super) fn abandon_unready(
+        &self,
+        now: Moment,
+        pulse: &mut Pulse,
+        holder: &Holder,
+        patience: Span,
+    ) -> bool {
+        let Some(since) = self.unready_since.get(&holder.replica) else { return false };
+        let unready = now.since(*since);
+        let clear = self.report(holder.replica).is_some_and(|report| report.clear)
+            || pulse.plants().has(Plant::StuckForgotten);
+        if clear && unready >= patience {
             pulse.bar(holder.replica);
         }
-        !clear
+        !clear && unready >= UNREADY
     }
 
     /// What could not be stopped ended with the machine: its next incarnation, which sees what runs

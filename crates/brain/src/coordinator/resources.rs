@@ -12,6 +12,7 @@ use model::spec::{Failback, ResourceSpec, Standby};
 use model::state::{ClusterState, Holder, ResourceState};
 use model::{Moment, NodeName, Reason, ResourceName, Span};
 
+use super::eviction::UNREADY;
 use super::failures::consequence;
 use super::{Coordinator, Decision, Now};
 use crate::placement::{self, NodeHealth, View, Wish};
@@ -70,7 +71,8 @@ impl Coordinator {
             self.trace_fenced(moment, &evidence);
             return self.vacant(now, pulse, case, Some(evidence), reasons, out);
         }
-        let unknown = self.abandon_unready(moment, pulse, holder);
+        let patience = if self.has_spare(case, holder) { Span::ZERO } else { UNREADY };
+        let unknown = self.abandon_unready(moment, pulse, holder, patience);
         if self.note_stuck(now, case, holder, unknown, out) || holder.releasing {
             return;
         }
@@ -83,6 +85,14 @@ impl Coordinator {
         }
         self.note_active(now, case, holder, out);
         self.failback(now, case, holder, out);
+    }
+
+    /// Whether a hot standby is ready on another node.
+    fn has_spare(&self, case: &Case<'_>, holder: &Holder) -> bool {
+        case.spec.is_some_and(|spec| {
+            spec.standby == Standby::Hot
+                && case.view.keys().any(|n| *n != holder.node && self.target_ready(case, spec, n))
+        })
     }
 
     /// The holder said that its instance can't be stopped, or nobody there can say what became of

@@ -21,6 +21,7 @@ fn check_in(class: Class, plant: Plant, rules: &[&str]) {
         }
         let sound = run(seed, Request { class, ..Request::default() });
         assert!(sound.violation.is_none(), "seed {seed} fails without {plant:?} too");
+        println!("{plant:?}: caught by seed {seed}, rule {}", violation.rule);
         return;
     }
     panic!("{plant:?} survived {SEEDS_MAX} seeds");

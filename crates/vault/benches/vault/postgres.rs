@@ -39,10 +39,10 @@ pub(crate) fn run(program: &Path, scratch: &Path, scale: u64, runs: u64) -> Outc
         bench.once(scale)?;
         fs::remove_dir_all(&folder)?;
     }
-    println!("\n{:<36} {:<14} {:>10}", "", "tool", "median");
+    println!("\n{:<36} {:<16} {:>10}", "", "tool", "median");
     for ((what, tool), mut values) in figures {
         values.sort_by(f64::total_cmp);
-        println!("{what:<36} {tool:<14} {:>10.2}", values[values.len() / 2]);
+        println!("{what:<36} {tool:<16} {:>10.2}", values[values.len() / 2]);
     }
     Ok(())
 }
@@ -53,7 +53,7 @@ fn pgbackrest_is_there() -> bool {
 
 impl Bench<'_> {
     fn put(&mut self, what: &'static str, tool: &'static str, value: f64) {
-        println!("{what:<36} {tool:<14} {value:.3}");
+        println!("{what:<36} {tool:<16} {value:.3}");
         self.figures.entry((what, tool)).or_default().push(value);
     }
 
@@ -104,8 +104,13 @@ impl Bench<'_> {
         let increment = ["increment, s", "increment, cpu s", "increment, MB"];
         self.both(&server, full, "full", theirs)?;
         let each = (TRANSACTIONS / CLIENTS).to_string();
+        // Either archive is at work: pgBackRest's by segments, ours by streaming.
+        let mut stream = self.stream(&server, &[])?;
         pgbench(&server, &["-c", &CLIENTS.to_string(), "-t", &each, "-n"])?;
         server.run(&["CHECKPOINT"]);
+        wait_archived(&server)?;
+        stream.kill()?;
+        stream.wait()?;
         self.both(&server, increment, "incr", theirs)?;
         self.restores(theirs)?;
         self.commits(&server)?;
@@ -192,10 +197,10 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn stream(&self, server: &Server) -> Outcome<Child> {
+    fn stream(&self, server: &Server, more: &[&str]) -> Outcome<Child> {
         let connection = format!("host={} user=postgres", server.socket.display());
         let words = ["vault", "wal", "stream", "--postgres", &connection, "--source", "bench"];
-        let child = self.ours(&words).stderr(Stdio::null()).spawn()?;
+        let child = self.ours(&words).args(more).stderr(Stdio::null()).spawn()?;
         wait_streaming(server, "backstay")?;
         Ok(child)
     }
@@ -203,7 +208,7 @@ impl Bench<'_> {
     /// How long one commit takes to be durable in the archive.
     fn commits(&mut self, server: &Server) -> Outcome<()> {
         server.run(&["CREATE TABLE one (n int)"]);
-        let mut child = self.stream(server)?;
+        let mut child = self.stream(server, &[])?;
         synchronous(server, "backstay");
         let mut connection = server.open();
         let mut times = Vec::new();
@@ -228,13 +233,17 @@ impl Bench<'_> {
         };
         let alone = tps(server)?;
         self.put("transactions a second, alone", "-", alone);
-        let mut child = self.stream(server)?;
-        synchronous(server, "backstay");
-        let with_ours = tps(server)?;
-        synchronous(server, "");
-        child.kill()?;
-        child.wait()?;
-        self.put("synchronous, % of alone", "backstay", with_ours / alone * 100.0);
+        let spool = self.folder.join("our-spool").display().to_string();
+        let ways = [("backstay", &[][..]), ("backstay --spool", &["--spool", &spool])];
+        for (name, more) in ways {
+            let mut child = self.stream(server, more)?;
+            synchronous(server, "backstay");
+            let with_ours = tps(server)?;
+            synchronous(server, "");
+            child.kill()?;
+            child.wait()?;
+            self.put("synchronous, % of alone", name, with_ours / alone * 100.0);
+        }
         let folder = self.folder.join("received");
         fs::create_dir(&folder)?;
         give(&folder);
@@ -266,6 +275,23 @@ fn synchronous(server: &Server, name: &str) {
     while server.one("SHOW synchronous_standby_names") != name && begun.elapsed() < PATIENCE {
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// Waits until our stream has stored what the server has written.
+fn wait_archived(server: &Server) -> Outcome<()> {
+    let end = server.position();
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'backstay' \
+         AND flush_lsn >= '{end}'"
+    );
+    let begun = Instant::now();
+    while server.one(&sql) == "0" {
+        if begun.elapsed() > PATIENCE {
+            return Err("the stream does not store the log".into());
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn wait_streaming(server: &Server, name: &str) -> Outcome<()> {

@@ -31,6 +31,8 @@ pub(super) struct OldBlocks {
     extents: Vec<(u64, Extent)>,
     /// The hashes, where they are remembered; else the parent's blocks are read for them.
     values: Option<Vec<Value>>,
+    /// The blocks that may differ, in order, where that is known; with the hashes only.
+    changed: Option<Vec<u32>>,
     size_bytes: u64,
 }
 
@@ -70,6 +72,7 @@ impl OldBlocks {
         blobs: &Blobs,
         entry: &Entry,
         remembered: Option<Vec<Value>>,
+        changed: Option<Vec<u32>>,
     ) -> Result<Option<OldBlocks>> {
         let EntryKind::File { size_bytes, root, .. } = &entry.kind else { return Ok(None) };
         let mut extents = Vec::new();
@@ -93,7 +96,18 @@ impl OldBlocks {
         }
         let fits = |v: &Vec<Value>| v.len() as u64 == blocks && root_of(v) == *root;
         let values = remembered.filter(fits);
-        Ok(Some(OldBlocks { extents, values, size_bytes: *size_bytes }))
+        let changed = changed.filter(|_| values.is_some());
+        Ok(Some(OldBlocks { extents, values, changed, size_bytes: *size_bytes }))
+    }
+
+    /// Whether the block at `offset` is known to be the parent's without reading it. Not a file's
+    /// last or only one: its hash depends on how long the file is now.
+    fn is_same(&self, offset: u64, is_only: bool) -> bool {
+        let whole_in_both = offset + BLOCK_BYTES <= self.size_bytes;
+        let Some(changed) = self.changed.as_ref().filter(|_| whole_in_both) else { return false };
+        let number = u32::try_from(offset / BLOCK_BYTES);
+        let may_differ = number.is_ok_and(|number| changed.binary_search(&number).is_ok());
+        !is_only && self.size_bytes > BLOCK_BYTES && !may_differ
     }
 
     /// The stored place of a block, where one extent holds it whole.
@@ -243,7 +257,8 @@ impl Reader<'_> {
             Some(old) => old.values(&shared.blobs, &mut buffers, range.start, range.end)?,
             None => Vec::new(),
         };
-        let mut window = vec![0; WINDOW_BYTES];
+        let mut window = std::mem::take(&mut self.window);
+        window.resize(WINDOW_BYTES.max(window.len()), 0);
         let mut values: Vec<Value> = Vec::new();
         let mut gathered = Gathered::default();
         let mut usable: HashMap<ChunkId, bool> = HashMap::new();
@@ -252,7 +267,21 @@ impl Reader<'_> {
             if shared.is_stopped() {
                 return Err(super::chunks::stopped().into());
             }
-            let want = (range.end - at).min(WINDOW_BYTES as u64) as usize;
+            if let Some((value, extent)) = self.same(old, &known, &values, at, range.end, is_only)
+                && self.is_usable(&extent, &mut usable)?
+            {
+                values.push(value);
+                gathered.placed.push(Placed::Old(extent));
+                at += BLOCK_BYTES;
+                continue;
+            }
+            // Up to the next block that need not be read.
+            let window_end = range.end.min(at + WINDOW_BYTES as u64);
+            let mut upto = (at + BLOCK_BYTES).min(window_end);
+            while upto < window_end && !old.is_some_and(|old| old.is_same(upto, is_only)) {
+                upto = (upto + BLOCK_BYTES).min(window_end);
+            }
+            let want = (upto - at) as usize;
             let length = fill_at(file, at, &mut window[..want])?;
             shared.has_read(length as u64);
             for block in window[..length].chunks(BLOCK_BYTES as usize) {
@@ -278,7 +307,22 @@ impl Reader<'_> {
                 break;
             }
         }
+        self.window = window;
         Ok(BlocksRead { extents: gathered.finish(self)?, values })
+    }
+
+    /// The parent's hash and place of a block that is known to be the same.
+    fn same(
+        &self,
+        old: Option<&OldBlocks>,
+        known: &[Option<Value>],
+        values: &[Value],
+        at: u64,
+        end: u64,
+        is_only: bool,
+    ) -> Option<(Value, Extent)> {
+        let old = old.filter(|old| old.is_same(at, is_only) && at + BLOCK_BYTES <= end)?;
+        Some(((*known.get(values.len())?)?, old.place(at, BLOCK_BYTES as u32)?))
     }
 
     /// Whether what an old extent refers to is there and stays.
@@ -322,6 +366,7 @@ mod tests {
                 (40_960, Extent::Data { id: id(3), bytes: 100 }),
             ],
             values: None,
+            changed: None,
             size_bytes: 41_060,
         };
         let part = |n, from, bytes| Some(Extent::Part { id: id(n), from, bytes });

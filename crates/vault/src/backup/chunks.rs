@@ -132,9 +132,10 @@ impl Shared {
         path: &Path,
         run: &RunId,
         parent: Option<&RunId>,
+        mode: &str,
     ) -> Result<()> {
-        self.known = parent.and_then(|parent| BlockMemory::open(path, parent));
-        *lock(&self.remember) = Some(BlockMemoryWriter::create(path, run)?);
+        self.known = parent.and_then(|parent| BlockMemory::open(path, parent, mode));
+        *lock(&self.remember) = Some(BlockMemoryWriter::create(path, run, mode)?);
         Ok(())
     }
 

@@ -12,13 +12,15 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 8] = b"BKVTBLK1";
+const MAGIC: &[u8; 8] = b"BKVTBLK2";
 /// The list of files at the end.
 const LIST_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct List {
     run: [u8; 16],
+    /// How the source writes its blocks.
+    mode: String,
     /// Path, where its hashes begin, and how many there are.
     files: Vec<(Vec<u8>, u64, u32)>,
 }
@@ -30,8 +32,9 @@ pub(super) struct BlockMemory {
 }
 
 impl BlockMemory {
-    /// Opens what is remembered of this run; nothing where it is another's or unreadable.
-    pub(super) fn open(path: &Path, run: &RunId) -> Option<BlockMemory> {
+    /// Opens what is remembered of this run; nothing where it is another's, of another mode, or
+    /// unreadable.
+    pub(super) fn open(path: &Path, run: &RunId, mode: &str) -> Option<BlockMemory> {
         let file = File::open(path).ok()?;
         let size_bytes = file.metadata().ok()?.len();
         let mut tail = [0; 16];
@@ -44,7 +47,7 @@ impl BlockMemory {
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, (size_bytes - 16).checked_sub(length)?).ok()?;
         let list: List = postcard::from_bytes(&bytes).ok()?;
-        if list.run != run.0 {
+        if list.run != run.0 || list.mode != mode {
             return None;
         }
         let files = list.files.into_iter().map(|(path, at, count)| (path, (at, count)));
@@ -74,7 +77,7 @@ impl BlockMemoryWriter {
     ///
     /// # Errors
     /// Where the directory cannot be written.
-    pub(super) fn create(path: &Path, run: &RunId) -> Result<BlockMemoryWriter> {
+    pub(super) fn create(path: &Path, run: &RunId, mode: &str) -> Result<BlockMemoryWriter> {
         let random = crate::hex::encode(&crate::random::bytes::<8>());
         let partial = path.with_extension(format!("{random}.partial"));
         let make = || {
@@ -84,7 +87,7 @@ impl BlockMemoryWriter {
             File::create_new(&partial)
         };
         let file = make().map_err(VaultError::file("make", partial.clone()))?;
-        let list = List { run: run.0, files: Vec::new() };
+        let list = List { run: run.0, mode: mode.to_owned(), files: Vec::new() };
         let path = path.to_owned();
         Ok(BlockMemoryWriter { out: BufWriter::new(file), partial, path, at: 0, list })
     }
@@ -135,18 +138,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/x.blocks");
         let run = RunId([7; 16]);
-        let mut writer = BlockMemoryWriter::create(&path, &run).unwrap();
+        let mut writer = BlockMemoryWriter::create(&path, &run, "a").unwrap();
         writer.add(b"a", &[[1; 32], [2; 32]]).unwrap();
         writer.add(b"b", &[]).unwrap();
         writer.add(b"c", &[[3; 32]]).unwrap();
         writer.finish().unwrap();
-        let memory = BlockMemory::open(&path, &run).unwrap();
+        let memory = BlockMemory::open(&path, &run, "a").unwrap();
         assert_eq!(memory.values(b"a").unwrap(), [[1; 32], [2; 32]]);
         assert_eq!(memory.values(b"c").unwrap(), [[3; 32]]);
         assert!(memory.values(b"d").is_none());
-        assert!(BlockMemory::open(&path, &RunId([8; 16])).is_none());
+        assert!(BlockMemory::open(&path, &RunId([8; 16]), "a").is_none());
+        assert!(BlockMemory::open(&path, &run, "b").is_none());
         fs::write(&path, "garbage").unwrap();
-        assert!(BlockMemory::open(&path, &run).is_none());
+        assert!(BlockMemory::open(&path, &run, "a").is_none());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 }

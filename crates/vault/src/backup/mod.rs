@@ -76,6 +76,8 @@ pub struct BackupOutcome {
     pub backup: Backup,
     /// What went wrong after it was recorded.
     pub warning: Option<String>,
+    /// What the source says of how it was read.
+    pub note: Option<String>,
 }
 
 /// What a run found, before it is recorded.
@@ -116,6 +118,7 @@ fn attempt_once(repository: &mut Repository, request: &BackupRequest<'_>) -> Res
         |(backup, memory)| {
             request.source.before_record(repository)?;
             let mut outcome = record(repository, backup, begun)?;
+            outcome.note = request.source.note();
             // Recorded by now: without it the next backup only takes longer.
             if let Some(Err(error)) = memory.map(memory::BlockMemoryWriter::finish) {
                 outcome.warning = Some(crate::error::explain(&error));
@@ -187,7 +190,7 @@ fn record(repository: &mut Repository, backup: Backup, begun: u64) -> Result<Bac
     let body = Body::Backup(Box::new(backup.clone()));
     let seq = repository.append(body, None, |state| still_running(&state.runs, &run))?;
     merge_small_segments(repository)?;
-    Ok(BackupOutcome { seq, backup, warning: None })
+    Ok(BackupOutcome { seq, backup, warning: None, note: None })
 }
 
 fn still_running(runs: &std::collections::BTreeMap<RunId, Run>, run: &RunId) -> Result<()> {

@@ -61,7 +61,7 @@ impl From<io::Error> for ReadFailure {
 /// A worker's tools.
 pub(super) struct Reader<'a> {
     pub(super) writer: ChunkWriter<'a>,
-    window: Vec<u8>,
+    pub(super) window: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {

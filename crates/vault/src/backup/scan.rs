@@ -173,7 +173,7 @@ impl<'a> Dispatcher<'a> {
 
     /// A file written in blocks, in as many segments as it has.
     fn live(&mut self, live: LiveFile) -> Result<()> {
-        let LiveFile { file, old, unchanged } = live;
+        let LiveFile { file, old, unchanged, changed } = live;
         if let (Some(old), true) = (&old, unchanged) {
             self.shared.keep_values(&file.path)?;
             return self.item(Item::Ready(Box::new(old.clone())));
@@ -191,7 +191,7 @@ impl<'a> Dispatcher<'a> {
         let old = match &old {
             Some(entry) => {
                 let values = self.shared.known_values(&file.path);
-                OldBlocks::of(&self.shared.blobs, entry, values)?.map(Arc::new)
+                OldBlocks::of(&self.shared.blobs, entry, values, changed)?.map(Arc::new)
             }
             None => None,
         };
@@ -220,7 +220,7 @@ impl ScanSink for Dispatcher<'_> {
                 self.item(Item::File { slot, path: name.clone(), name })?;
                 self.task(Task::Stream { slot, stream, meta })
             }
-            ScanEvent::Live(live) => self.live(live),
+            ScanEvent::Live(live) => self.live(*live),
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) fn harvest(
     if let Some(folder) = &request.block_memory {
         let path = folder.join(format!("{}.blocks", block_memory_name(repository, request)));
         let parent_run = parent.as_ref().map(|(_, backup)| &backup.run);
-        shared.remember_blocks(&path, &run, parent_run)?;
+        shared.remember_blocks(&path, &run, parent_run, &request.source.block_mode())?;
     }
     let mut last_ms = repository.now_ms();
     let mut show_life = || {
@@ -143,6 +143,8 @@ fn scan(
 ) -> Result<()> {
     let context = ScanContext {
         parent: parent.map(|p| (&p.top, &shared.blobs as &dyn crate::tree::NodeSource)),
+        parent_position: parent.map_or("", |p| &p.subject.position),
+        repository: Some((&*shared.store, &shared.ring)),
         trusted_before_s: parent
             .map_or(0, |p| p.subject.begun_ms.div_euclid(1000) - STAMP_MARGIN_S),
         may_reuse: &|entry| may_reuse(shared, entry),

@@ -2,6 +2,7 @@
 //!
 //! Nothing here writes to a server but the begin and end of a backup and the slot of a stream.
 
+mod changes;
 mod connection;
 mod conninfo;
 pub mod exclude;
@@ -16,6 +17,7 @@ pub use connection::{Connection, CopyMessage, Row};
 pub use conninfo::ConnInfo;
 pub use lsn::{Lsn, SegmentName, Timeline};
 pub use position::{Position, parse_label};
+use server::Facts;
 pub use source::PostgresSource;
 
 /// Bytes of a page, as every packaged server has it.

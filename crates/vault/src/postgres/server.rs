@@ -21,6 +21,10 @@ pub struct Facts {
     pub in_recovery: bool,
     /// The timeline of its newest checkpoint.
     pub timeline: Timeline,
+    /// Pages of a whole file of a relation.
+    pub file_pages: u32,
+    /// Whether its pages have checksums: `on` or `off`.
+    pub checksums: String,
 }
 
 impl Facts {
@@ -35,8 +39,10 @@ impl Facts {
                    current_setting('data_directory'), \
                    (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), \
                    pg_is_in_recovery(), (SELECT timeline_id FROM pg_control_checkpoint()), \
-                   current_setting('block_size'), current_setting('full_page_writes')";
-        let row = connection.row(sql, 8)?;
+                   current_setting('block_size'), current_setting('full_page_writes'), \
+                   (SELECT setting FROM pg_settings WHERE name = 'segment_size'), \
+                   current_setting('data_checksums')";
+        let row = connection.row(sql, 10)?;
         let bad = || refuse("it described itself in words that we don't know".to_owned());
         let facts = Facts {
             version: row[0].parse().map_err(|_| bad())?,
@@ -45,6 +51,8 @@ impl Facts {
             segment_bytes: row[3].parse().ok().filter(|b| is_segment_size(*b)).ok_or_else(bad)?,
             in_recovery: row[4] == "t",
             timeline: row[5].parse().map_err(|_| bad())?,
+            file_pages: row[8].parse().ok().filter(|pages| *pages > 0).ok_or_else(bad)?,
+            checksums: row[9].clone(),
         };
         if facts.version < VERSION_MIN {
             return Err(refuse(format!("version {} is older than 13", facts.version)));

@@ -3,10 +3,11 @@
 //! The tree: `data` is the data directory without what a server makes anew; `spaces/OID` are its
 //! tablespaces; `stop` holds what was read last: `backup_label`, `tablespace_map`, `pg_control`.
 
+use super::changes::{Changes, Sources, changes};
 use super::exclude::{Fate, fate, is_unlogged, relation};
 use super::position::{Position, parse_label};
 use super::server::{Ended, Facts, begin_backup, end_backup};
-use super::{ConnInfo, Connection, SegmentName};
+use super::{ConnInfo, Connection, Lsn, SegmentName};
 use crate::chain::SourceKind;
 use crate::error::{Result, VaultError, explain};
 use crate::repository::Repository;
@@ -37,6 +38,7 @@ pub struct PostgresSource {
     name: String,
     facts: Facts,
     run: Mutex<Option<Run>>,
+    note: Mutex<Option<String>>,
 }
 
 /// What a scan leaves for the record.
@@ -54,7 +56,8 @@ impl PostgresSource {
     pub fn new(info: ConnInfo, name: &str) -> Result<PostgresSource> {
         let mut connection = Connection::open(&info)?;
         let facts = Facts::ask(&mut connection, &info)?;
-        Ok(PostgresSource { info, name: name.to_owned(), facts, run: Mutex::new(None) })
+        let (name, run, note) = (name.to_owned(), Mutex::new(None), Mutex::new(None));
+        Ok(PostgresSource { info, name, facts, run, note })
     }
 
     /// What the server says of itself.
@@ -62,7 +65,12 @@ impl PostgresSource {
         &self.facts
     }
 
-    fn copy(&self, context: &ScanContext<'_>, sink: &mut dyn ScanSink) -> Result<()> {
+    fn copy(
+        &self,
+        context: &ScanContext<'_>,
+        changes: Option<&Changes>,
+        sink: &mut dyn ScanSink,
+    ) -> Result<()> {
         let root = &self.facts.data_directory;
         let fail = |action| VaultError::file(action, root.clone());
         let data = File::open(root).map_err(fail("open"))?;
@@ -76,7 +84,8 @@ impl PostgresSource {
         sink.event(enter("", &top))?;
         let parent = context.parent.map(|(entry, source)| (entry.clone(), source));
         let mut before = entries_of(parent.as_ref());
-        let mut walk = Walk { context, sink };
+        let file_pages = self.facts.file_pages;
+        let mut walk = Walk { context, changes, file_pages, sink };
         let old = advance(&mut before, b"data");
         walk.directory(OwnedFd::from(data), b"data", b"data", &seen, old)?;
         self.spaces(&mut walk, &top, advance(&mut before, b"spaces"))?;
@@ -149,6 +158,25 @@ impl PostgresSource {
         Ok(ended)
     }
 
+    /// What the log says of what changed since the parent; and, for the operator, where it does
+    /// not say.
+    fn changes(&self, context: &ScanContext<'_>, facts: &Facts, start: Lsn) -> Option<Changes> {
+        let (store, ring) = context.repository?;
+        context.parent?;
+        let sources = Sources { facts, store, ring, name: &self.name };
+        let parent = Position::parse(context.parent_position);
+        let parent = parent.ok_or_else(|| "the parent backup says no position".to_owned());
+        let told = parent.and_then(|parent| changes(&sources, &parent, start));
+        let (note, changes) = match told {
+            Ok(changes) => {
+                (format!("the log names {} changed pages", changes.pages()), Some(changes))
+            }
+            Err(why) => (format!("every file that changed was read whole: {why}"), None),
+        };
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
+        changes
+    }
+
     /// Stores the log from the backup's beginning to its end out of the data directory, so that
     /// the backup opens whatever becomes of the archive.
     fn store_log(&self, repository: &mut Repository, position: &Position) -> Result<()> {
@@ -219,7 +247,17 @@ impl Source for PostgresSource {
         // A connection that is dropped without an end ends the backup and its slot by itself.
         let run = Run { connection, position };
         *self.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
-        self.copy(context, sink)
+        let changes = self.changes(context, &facts, start);
+        self.copy(context, changes.as_ref(), sink)
+    }
+
+    fn block_mode(&self) -> String {
+        let Facts { version, checksums, file_pages, .. } = &self.facts;
+        format!("postgresql {} checksums {checksums} files {file_pages}", version / 10_000)
+    }
+
+    fn note(&self) -> Option<String> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn before_record(&self, repository: &mut Repository) -> Result<()> {
@@ -286,6 +324,8 @@ fn advance(before: &mut Before<'_>, name: &[u8]) -> Option<Entry> {
 
 struct Walk<'a, 's> {
     context: &'a ScanContext<'a>,
+    changes: Option<&'a Changes>,
+    file_pages: u32,
     sink: &'s mut dyn ScanSink,
 }
 
@@ -367,9 +407,11 @@ impl Walk<'_, '_> {
                     .is_some_and(|old| seen.is_unchanged(old, self.context.trusted_before_s));
                 let unchanged = unchanged
                     && old.as_ref().map_or(Ok(false), |old| (self.context.may_reuse)(old))?;
+                let changed = self.changes.and_then(|c| c.of_file(&path, self.file_pages));
                 let place = Place::In(Arc::clone(directory));
                 let file = FileToRead { name: name.to_vec(), path, seen: *seen, place };
-                self.sink.event(ScanEvent::Live(LiveFile { file, old, unchanged }))
+                let live = LiveFile { file, old, unchanged, changed };
+                self.sink.event(ScanEvent::Live(Box::new(live)))
             }
             // Links to tablespaces are made anew by a restore, from the map.
             FileType::Symlink if path.starts_with(b"data/pg_tblspc/") => Ok(()),

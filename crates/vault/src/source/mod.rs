@@ -8,6 +8,8 @@ pub mod inode;
 
 use crate::chain::SourceKind;
 use crate::error::Result;
+use crate::keys::KeyRing;
+use crate::store::Store;
 use crate::tree::{Entry, Metadata, NodeSource, Stamp};
 use std::fs::File;
 use std::io;
@@ -32,7 +34,7 @@ pub enum ScanEvent {
     /// A file to read.
     Read(FileToRead),
     /// A file that its owner writes in blocks, and goes on writing.
-    Live(LiveFile),
+    Live(Box<LiveFile>),
     /// A stream to read; its length is known at its end.
     Stream {
         /// The name under which it is kept.
@@ -81,6 +83,9 @@ pub struct LiveFile {
     pub old: Option<Entry>,
     /// Whether nothing was written since.
     pub unchanged: bool,
+    /// The 8 KiB blocks that may differ from the parent's, in order, where the owner's log
+    /// tells; the others are not read.
+    pub changed: Option<Vec<u32>>,
 }
 
 /// How a file is opened.
@@ -96,6 +101,11 @@ pub enum Place {
 pub struct ScanContext<'a> {
     /// The top of the backup to compare with, and where its nodes are.
     pub parent: Option<(&'a Entry, &'a dyn NodeSource)>,
+    /// Where the source was when the parent was made, in the source's words.
+    pub parent_position: &'a str,
+    /// The repository, for what the source keeps in it beside backups; nothing where there is
+    /// none.
+    pub repository: Option<(&'a dyn Store, &'a KeyRing)>,
     /// Files changed at or after this second may have changed again unseen.
     pub trusted_before_s: i64,
     /// Whether the contents of an unchanged file can be used again.
@@ -130,6 +140,17 @@ pub trait Source: Send + Sync {
     /// Where in its own history the source is, once the scan is over.
     fn position(&self) -> String {
         String::new()
+    }
+
+    /// How the source writes its blocks. What is remembered of the parent's counts only where it
+    /// was written the same way.
+    fn block_mode(&self) -> String {
+        String::new()
+    }
+
+    /// What the operator should know of how it was read.
+    fn note(&self) -> Option<String> {
+        None
     }
 
     /// The root that the backup must have, where that is known beforehand.

@@ -5,11 +5,14 @@
 mod archive;
 mod catalog;
 pub mod check;
+mod event;
 mod fetch;
 mod history;
 mod memory;
 mod piece;
 pub mod record;
+mod references;
+mod spool;
 pub mod stream;
 
 pub use archive::Archive;
@@ -18,3 +21,4 @@ pub use fetch::{Fetched, fetch_history, fetch_segment, fetch_stretch};
 pub use history::{History, Step};
 pub use memory::WalMemory;
 pub use piece::{PIECE_BYTES, Piece, read_piece};
+pub use references::{Referred, Relation, refers};

@@ -11,7 +11,7 @@ use crate::store::Store;
 use std::ops::ControlFlow;
 
 /// Bytes of a page of the log.
-const PAGE_BYTES: usize = 8192;
+pub(crate) const PAGE_BYTES: usize = 8192;
 const SHORT_HEADER_BYTES: usize = 24;
 const LONG_HEADER_BYTES: usize = 40;
 const RECORD_HEADER_BYTES: usize = 24;
@@ -38,10 +38,12 @@ pub struct Record<'a> {
     pub end: Lsn,
     /// The transaction.
     pub xid: u32,
-    info: u8,
-    manager: u8,
+    /// Where the record before it begins.
+    pub previous: Lsn,
+    pub(super) info: u8,
+    pub(super) manager: u8,
     /// What follows the header.
-    rest: &'a [u8],
+    pub(super) rest: &'a [u8],
 }
 
 /// The end of a transaction.
@@ -95,7 +97,7 @@ impl Record<'_> {
 
 /// Reads records out of pages.
 #[derive(Default)]
-struct Pages {
+pub(crate) struct Pages {
     /// The record under way: where it began, its bytes so far, its length.
     open: Option<(Lsn, Vec<u8>, usize)>,
 }
@@ -104,13 +106,13 @@ fn aligned(length: usize) -> usize {
     length.div_ceil(8) * 8
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 impl Pages {
     /// Takes the page at `at`. Breaks where `each` says so.
-    fn page(
+    pub(crate) fn page(
         &mut self,
         page: &[u8],
         at: Lsn,
@@ -148,11 +150,11 @@ impl Pages {
                 return skipped;
             }
             let here = length.min(page.len() - position);
-            let bytes = page[position..position + here].to_vec();
-            self.open = Some((Lsn(at.0 + position as u64), bytes, length));
+            let (begin, bytes) = (Lsn(at.0 + position as u64), &page[position..position + here]);
             position = aligned(position + here);
-            if here == length {
-                self.emit(Lsn(at.0 + position as u64), each)?;
+            match here == length {
+                true => tell(begin, Lsn(at.0 + position as u64), bytes, each)?,
+                false => self.open = Some((begin, bytes.to_vec(), length)),
             }
         }
         ControlFlow::Continue(())
@@ -167,15 +169,26 @@ impl Pages {
         if bytes.len() != length {
             return ControlFlow::Continue(());
         }
-        each(&Record {
-            at,
-            end,
-            xid: u32_at(&bytes, 4).unwrap_or(0),
-            info: bytes[16],
-            manager: bytes[17],
-            rest: &bytes[RECORD_HEADER_BYTES..],
-        })
+        tell(at, end, &bytes, each)
     }
+}
+
+/// Tells a whole record.
+fn tell(
+    at: Lsn,
+    end: Lsn,
+    bytes: &[u8],
+    each: &mut dyn FnMut(&Record<'_>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    each(&Record {
+        at,
+        end,
+        xid: u32_at(bytes, 4).unwrap_or(0),
+        previous: Lsn(bytes[8..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b))),
+        info: bytes[16],
+        manager: bytes[17],
+        rest: &bytes[RECORD_HEADER_BYTES..],
+    })
 }
 
 /// Reads the log of a timeline from a position up to another, as far as it is stored.

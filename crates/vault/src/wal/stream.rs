@@ -1,6 +1,9 @@
 //! Streams a server's log into a repository through a replication slot, and tells the server
 //! only what is durable: a commit that waits for this standby is in the repository.
 
+pub use super::event::Event;
+use super::piece::Stretch;
+use super::spool::Spool;
 use super::{Archive, PIECE_BYTES, WalMemory};
 use crate::error::{Result, VaultError, explain};
 use crate::postgres::server::{Facts, Slot};
@@ -16,6 +19,8 @@ const WAIT: Duration = Duration::from_millis(200);
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// Pause between tries while the store fails.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// With a spool, what it holds is stored in the repository after this.
+const STORE_EVERY: Duration = Duration::from_millis(100);
 /// The most of the log in memory before it is stored.
 const GATHER_BYTES_MAX: u64 = PIECE_BYTES;
 
@@ -35,94 +40,13 @@ pub struct StreamRequest<'a> {
     pub mark_every: Duration,
     /// Where this machine remembers what it acknowledged.
     pub memory: Option<PathBuf>,
+    /// A directory of this machine where what was received is made durable before it is in the
+    /// repository. Losing it together with the server loses what was acknowledged since.
+    pub spool: Option<PathBuf>,
     /// Set to end the stream.
     pub stop: &'a AtomicBool,
     /// Told what happens.
     pub tell: &'a dyn Fn(Event),
-}
-
-/// What happens to a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The log arrives, from here on.
-    Started {
-        /// On which timeline.
-        timeline: Timeline,
-        /// From where.
-        from: Lsn,
-    },
-    /// Everything up to here is durable and acknowledged.
-    Stored {
-        /// On which timeline.
-        timeline: Timeline,
-        /// Up to where.
-        upto: Lsn,
-    },
-    /// The server went over to the next timeline.
-    Switched {
-        /// Which.
-        timeline: Timeline,
-        /// Where it begins.
-        at: Lsn,
-    },
-    /// The store fails; the server keeps more and more of its log for us.
-    Stalled {
-        /// How much it keeps.
-        retained_bytes: u64,
-        /// Why.
-        why: String,
-    },
-    /// The slot was let go, so that the server's disk does not fill.
-    LetGo {
-        /// On which timeline.
-        timeline: Timeline,
-        /// From where on the log is lost to the repository.
-        from: Lsn,
-        /// How much it kept.
-        retained_bytes: u64,
-    },
-    /// The server no longer has what follows what is stored.
-    Gap {
-        /// On which timeline.
-        timeline: Timeline,
-        /// What is lost begins here.
-        from: Lsn,
-        /// And ends here.
-        to: Lsn,
-    },
-}
-
-impl std::fmt::Display for Event {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Event::Started { timeline, from } => {
-                write!(f, "streaming timeline {timeline} from {from} on")
-            }
-            Event::Stored { timeline, upto } => {
-                write!(f, "stored timeline {timeline} up to {upto}")
-            }
-            Event::Switched { timeline, at } => {
-                write!(f, "the server went over to timeline {timeline} at {at}")
-            }
-            Event::Stalled { retained_bytes, why } => write!(
-                f,
-                "ALARM: the log cannot be stored, and the server keeps {retained_bytes} bytes of \
-                 it for us: {why}"
-            ),
-            Event::LetGo { timeline, from, retained_bytes } => write!(
-                f,
-                "ALARM: the slot was let go at {retained_bytes} bytes, so that the server's disk \
-                 does not fill. The log of timeline {timeline} from {from} on is not in the \
-                 repository: no point after it can be restored to until a new base backup is made"
-            ),
-            Event::Gap { timeline, from, to } => write!(
-                f,
-                "ALARM: the log of timeline {timeline} from {from} to {to} is lost: the server no \
-                 longer has it. Earlier backups can be restored up to {from} only. Make a base \
-                 backup now"
-            ),
-        }
-    }
 }
 
 /// Streams until told to stop. Everything that was acknowledged is recorded when it returns
@@ -132,9 +56,15 @@ impl std::fmt::Display for Event {
 /// Where the server fails or leaves, the store refuses, or the slot was let go. Called again, it
 /// goes on where it ended.
 pub fn run(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<()> {
+    // The server may be gone for good: what the spool holds is all there is of it.
+    let spool = open_spool(repository, request)?;
     let mut control = Connection::open(&request.info)?;
     let facts = Facts::ask(&mut control, &request.info)?;
     let archive = Archive::open(repository, &request.name, facts.system, facts.segment_bytes)?;
+    let spool = match (spool, &request.spool) {
+        (None, Some(folder)) => Some(Spool::open(folder, archive.stream())?),
+        (spool, _) => spool,
+    };
     let slot = Slot::ensure(&mut control, &request.slot)?;
     let folder = request.memory.as_ref();
     let memory = folder
@@ -151,6 +81,9 @@ pub fn run(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<(
         start: Lsn(0),
         buffer: Vec::new(),
         stored: Lsn(0),
+        spool,
+        spooled: Lsn(0),
+        stored_at: Instant::now(),
         server_end: Lsn(0),
         marked: Instant::now(),
         status: Instant::now(),
@@ -162,9 +95,29 @@ pub fn run(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<(
         Some(retained_bytes) => streamer.let_go(retained_bytes).and(result),
         None => result,
     };
-    // What was acknowledged is recorded, whatever ended the stream.
+    // What was acknowledged is stored and recorded, whatever ended the stream.
+    let stored = match streamer.retained_bytes {
+        Some(_) => Ok(()),
+        None => streamer.store_spooled(true),
+    };
     let recorded = streamer.mark();
-    result.and(recorded)
+    result.and(stored).and(recorded)
+}
+
+/// Opens the spool of a log that the repository knows, and stores what an earlier stream left.
+fn open_spool(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<Option<Spool>> {
+    let known = repository.state().archives.get(&request.name);
+    let system = known.map(|known| (known.system, known.segment_bytes));
+    let (Some(folder), Some((system, segment_bytes))) = (&request.spool, system) else {
+        return Ok(None);
+    };
+    let mut archive = Archive::open(repository, &request.name, system, segment_bytes)?;
+    let mut spool = Spool::open(folder, archive.stream())?;
+    for (timeline, from, upto) in spool.replay(repository, &mut archive)? {
+        archive.acknowledge(repository, timeline, (from, upto))?;
+        (request.tell)(Event::Stored { timeline, upto });
+    }
+    Ok(Some(spool))
 }
 
 struct Streamer<'a, 'r> {
@@ -181,8 +134,12 @@ struct Streamer<'a, 'r> {
     start: Lsn,
     /// The log from `start` on, as received.
     buffer: Vec<u8>,
-    /// Up to where it is durable.
+    /// Up to where it is in the repository.
     stored: Lsn,
+    spool: Option<Spool>,
+    /// Up to where it is durable in the spool.
+    spooled: Lsn,
+    stored_at: Instant,
     server_end: Lsn,
     marked: Instant,
     status: Instant,
@@ -193,6 +150,11 @@ struct Streamer<'a, 'r> {
 impl Streamer<'_, '_> {
     fn received(&self) -> Lsn {
         Lsn(self.start.0 + self.buffer.len() as u64)
+    }
+
+    /// Up to where it is durable, here or in the repository.
+    fn safe(&self) -> Lsn {
+        self.stored.max(self.spooled)
     }
 
     fn run(&mut self, slot: &Slot) -> Result<()> {
@@ -228,6 +190,7 @@ impl Streamer<'_, '_> {
         (self.first, self.start) = (start, start);
         self.buffer.clear();
         self.stored = self.archive.catalog().reach(timeline, start);
+        self.spooled = Lsn(0);
     }
 
     fn take_history(&mut self, stream: &mut Connection, timeline: Timeline) -> Result<()> {
@@ -275,7 +238,8 @@ impl Streamer<'_, '_> {
     /// Receives until told to stop (false) or the timeline ends (true).
     fn receive(&mut self, stream: &mut Connection) -> Result<bool> {
         loop {
-            let message = stream.stream_next(Some(WAIT))?;
+            let wait = if self.spooled > self.stored { STORE_EVERY } else { WAIT };
+            let message = stream.stream_next(Some(wait))?;
             let mut reply = false;
             let mut ended = false;
             let mut next = message;
@@ -300,19 +264,18 @@ impl Streamer<'_, '_> {
                     next = stream.stream_next(None)?;
                 }
             }
-            let advanced = self.store()?;
+            let ending = ended || self.request.stop.load(Ordering::Acquire);
+            let advanced = self.keep(ending)?;
             if advanced || reply || self.status.elapsed() >= STATUS_EVERY {
                 if !ended {
-                    stream.send_status(self.received(), self.stored)?;
+                    stream.send_status(self.received(), self.safe())?;
                 }
                 self.status = Instant::now();
             }
+            self.store_spooled(ending)?;
             self.tidy()?;
-            if ended {
-                return Ok(true);
-            }
-            if self.request.stop.load(Ordering::Acquire) {
-                return Ok(false);
+            if ending {
+                return Ok(ended);
             }
         }
     }
@@ -325,6 +288,39 @@ impl Streamer<'_, '_> {
             )));
         }
         self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Makes what was received durable; true where there was any. In the spool, where there is
+    /// one with room.
+    fn keep(&mut self, ending: bool) -> Result<bool> {
+        let (from, received) = (self.safe(), self.received());
+        let Some(spool) = self.spool.as_mut().filter(|_| !ending) else { return self.store() };
+        if received <= from {
+            return Ok(false);
+        }
+        if !spool.has_room(received.0 - from.0) {
+            return self.store();
+        }
+        let (timeline, system) = (self.timeline, self.facts.system);
+        let bytes = &self.buffer[(from.0 - self.start.0) as usize..];
+        for (number, part) in bytes.chunks(PIECE_BYTES as usize).enumerate() {
+            let start = Lsn(from.0 + number as u64 * PIECE_BYTES);
+            let stretch = Stretch { stream: self.archive.stream(), system, timeline, start };
+            spool.append(self.repository.ring(), stretch, part, self.repository.now_ms())?;
+        }
+        self.spooled = received;
+        Ok(true)
+    }
+
+    /// Stores what is in the spool only, from time to time and at the end. The server has been
+    /// told already.
+    fn store_spooled(&mut self, ending: bool) -> Result<()> {
+        let is_time = self.stored_at.elapsed() >= STORE_EVERY
+            || self.spooled.0 - self.stored.0.min(self.spooled.0) >= GATHER_BYTES_MAX;
+        if self.spooled > self.stored && (ending || is_time) {
+            self.store()?;
+        }
         Ok(())
     }
 
@@ -356,6 +352,10 @@ impl Streamer<'_, '_> {
             }
         }
         self.stored = received;
+        self.stored_at = Instant::now();
+        if let Some(spool) = &mut self.spool {
+            spool.restart()?;
+        }
         if let Some(memory) = &mut self.memory {
             memory.remember(self.timeline, self.first, received)?;
         }

@@ -7,7 +7,7 @@ use vault::postgres::Position;
 use vault::postgres::recovery::{Log, Target};
 use vault::verify::Depth;
 
-fn amcheck(server: &Server) {
+pub(crate) fn amcheck(server: &Server) {
     let checked = as_owner(&programs().unwrap().join("pg_amcheck"))
         .args(["--install-missing", "--heapallindexed", "-U", "postgres", "-d", "postgres", "-h"])
         .arg(&server.socket)

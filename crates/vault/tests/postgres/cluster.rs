@@ -83,11 +83,21 @@ pub(crate) struct Server {
 impl Server {
     /// Makes a new database system and starts it.
     pub(crate) fn new(folder: &Path, settings: &str) -> Server {
+        Server::made_with(folder, settings, &["-k"])
+    }
+
+    /// One whose pages have no checksums.
+    pub(crate) fn without_checksums(folder: &Path, settings: &str) -> Server {
+        Server::made_with(folder, settings, &[])
+    }
+
+    fn made_with(folder: &Path, settings: &str, words: &[&str]) -> Server {
         let data = folder.join("data");
         fs::create_dir(&data).unwrap();
         give(&data);
         let made = as_owner(&programs().unwrap().join("initdb"))
-            .args(["-A", "trust", "-U", "postgres", "--no-sync", "-k", "-E", "UTF8"])
+            .args(["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"])
+            .args(words)
             .args(["--locale", "C", "-D"])
             .arg(&data)
             .stdout(Stdio::null())
@@ -196,6 +206,12 @@ impl Server {
     /// Ends the server as a power failure would, if nothing had been lost yet.
     pub(crate) fn kill(mut self) {
         self.signal(Signal::QUIT);
+        self.child.wait().unwrap();
+    }
+
+    /// Ends the server as an operator would.
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::INT);
         self.child.wait().unwrap();
     }
 

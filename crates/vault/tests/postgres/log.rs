@@ -3,7 +3,8 @@
 use crate::cluster::{DIGEST, LEDGER, Server, Vault, booking, scratch};
 use crate::common::WAIT;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ const LIMIT: u64 = 40 << 20;
 pub(crate) struct Streaming<'a> {
     pub(crate) stop: &'a AtomicBool,
     pub(crate) events: &'a Mutex<Vec<Event>>,
+    pub(crate) spool: Option<PathBuf>,
 }
 
 impl Streaming<'_> {
@@ -42,6 +44,7 @@ impl Streaming<'_> {
             retain_max_bytes,
             mark_every: WAIT,
             memory: Some(state.to_owned()),
+            spool: self.spool.clone(),
             stop: self.stop,
             tell: &|event| self.events.lock().unwrap().push(event),
         };
@@ -69,7 +72,7 @@ pub(crate) fn while_streaming(
     work: impl FnOnce(&Streaming<'_>),
 ) -> Result<()> {
     let (stop, events) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let streaming = Streaming { stop: &stop, events: &events };
+    let streaming = Streaming { stop: &stop, events: &events, spool: None };
     let mut repository = vault.reopen();
     std::thread::scope(|scope| {
         let stream = scope.spawn(|| streaming.run(&mut repository, server, &vault.state, u64::MAX));
@@ -222,7 +225,7 @@ pub(crate) fn a_stalled_archive_lets_go() {
     let mut vault = Vault::new(folder.path());
     vault.back_up(&server);
     let (stop, events) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let streaming = Streaming { stop: &stop, events: &events };
+    let streaming = Streaming { stop: &stop, events: &events, spool: None };
     let (wal, away) = (vault.place.join("wal"), vault.place.join("away"));
     let mut repository = vault.reopen();
     let result = std::thread::scope(|scope| {
@@ -298,4 +301,58 @@ pub(crate) fn segments_are_pushed() {
     server.kill();
     assert!(vault.verify(Depth::Bytes).is_intact());
     assert_eq!(vault.restore(folder.path(), "back", Target::Latest).one(DIGEST), digest);
+}
+
+pub(crate) fn what_the_spool_holds_is_not_lost() {
+    let folder = scratch();
+    let (key, spool) = (folder.path().join("key"), folder.path().join("spool"));
+    let mut vault = Vault::new(folder.path());
+    vault::keys::access::write_key_file(&key, &vault.identity).unwrap();
+    let server = Server::new(folder.path(), "");
+    server.run(LEDGER);
+    vault.back_up(&server);
+    let postgres = format!("host={} user=postgres", server.socket.display());
+    let stream = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["vault", "wal", "stream", "--once", "--source", "ledger"]);
+        command.arg("--postgres").arg(&postgres).arg("--spool").arg(&spool);
+        command.arg("--repository").arg(&vault.place).arg("--key").arg(&key);
+        command.arg("--state-dir").arg(&vault.state).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let waiting = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+    let wait = "synchronous_standby_names = 'backstay'";
+    server.run(&[&format!("ALTER SYSTEM SET {wait}"), "SELECT pg_reload_conf()"]);
+    let mut number = 0;
+    for _ in 0..3 {
+        let mut child = stream().spawn().unwrap();
+        server.wait_for(&format!("SELECT ({waiting}) = 1"));
+        let mut connection = server.open();
+        // It is killed between a commit and what follows in the repository.
+        for _ in 0..40 {
+            connection.query(&booking(number)).unwrap();
+            number += 1;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // The server and its disk are gone: only the spool has the newest bookings.
+    server.kill();
+    fs::remove_dir_all(folder.path().join("data")).unwrap();
+    let before = booked(&vault, folder.path(), "before");
+    let output = stream().output().unwrap();
+    assert!(!output.status.success());
+    let after = booked(&vault, folder.path(), "after");
+    assert!(before < number && after == number, "{before}, {after} of {number}");
+    assert!(vault.verify(Depth::Bytes).is_intact());
+    // Started once more, it finds nothing left, and changes nothing.
+    stream().output().unwrap();
+    assert_eq!(booked(&vault, folder.path(), "again"), number);
+}
+
+/// Bookings that a restore brings back.
+fn booked(vault: &Vault, folder: &Path, name: &str) -> u64 {
+    let restored = vault.restore(folder, name, Target::Latest);
+    restored.one("SELECT count(*) FROM booking").parse().unwrap()
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
+mod increments;
 mod log;
 mod points;
 mod proof;
@@ -20,7 +21,17 @@ use std::process::ExitCode;
 const TESTS: &[(&str, fn())] = &[
     ("a_base_backup_made_under_load_opens_and_adds_up", base::under_load),
     ("an_increment_stores_changed_blocks_and_is_whole", base::increment),
+    ("increments_miss_no_page_whatever_happens", increments::none_misses_a_page),
+    ("an_increment_reads_little", increments::little_is_read),
+    (
+        "the_archive_is_read_where_the_server_has_let_go",
+        increments::the_archive_is_read_where_the_server_has_let_go,
+    ),
+    ("another_past_is_noticed", increments::another_past_is_noticed),
+    ("minimal_logging_is_noticed", increments::minimal_logging_is_noticed),
+    ("hint_bits_alone_are_no_change", increments::hint_bits_alone_are_no_change),
     ("nothing_acknowledged_is_lost_with_the_machine", log::nothing_acknowledged_is_lost),
+    ("what_the_spool_holds_is_not_lost", log::what_the_spool_holds_is_not_lost),
     ("every_removed_or_altered_piece_is_missed", log::every_removed_piece_is_missed),
     ("a_promotion_is_followed_through_its_timelines", log::a_promotion_is_followed),
     ("a_stalled_archive_lets_go_and_says_what_it_cost", log::a_stalled_archive_lets_go),

@@ -39,6 +39,25 @@ fn what_its_guard_saw_end_is_taken_over_after_the_last_grant() {
 }
 
 #[test]
+fn a_hot_standby_elsewhere_need_not_wait_for_the_launcher() {
+    let mut office = Office::new(Standby::Hot, |spec| spec.prefer = vec![node("b")]);
+    office.activate();
+    office.report(C, vec![instance(InstancePhase::Standby, None)]);
+    let epoch = office.held().epoch;
+    let report = office.report(B, vec![instance(InstancePhase::Active, Some(epoch))]);
+    (report.ready, report.clear) = (false, false);
+    assert_eq!(office.pass_for(1_000), [], "nobody has seen yet that it ended");
+    office.reports.get_mut(&B).unwrap().clear = true;
+    office.reports.get_mut(&B).unwrap().number += 1;
+    let granted = office.pulse.granted_until(B) + Span::from_ms(20);
+    assert_eq!(office.pass_for(40), [], "a grant is out");
+    assert!(office.pulse.granted_until(B) <= granted, "and none follows it");
+    office.pass_for(1_000);
+    assert_eq!(office.holder().map(|(node, _)| node), Some("c"));
+    assert!(unready(&office), "{:?}", office.held().moves);
+}
+
+#[test]
 fn what_nobody_saw_end_counts_as_stuck_and_stays() {
     let mut office = without_a_launcher(false);
     let epoch = office.held().epoch;
