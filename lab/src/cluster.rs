@@ -29,6 +29,8 @@ pub(crate) const ADDRESS: &str = "10.77.0.100";
 const STORE: &str = "10.77.0.5:7600";
 /// Longest wait for a cluster to be whole. Only a failing case meets it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Faults come faster here than anywhere: what failed a while ago holds nothing back.
+const RECOVERY: &str = "recovery = { restarts = 100, window_ms = 1000, node_ban_ms = 1000 }";
 /// What the client wrote within the last seconds, and within the last minutes.
 const LAST_BYTES: u64 = 64 << 10;
 /// As above.
@@ -220,9 +222,9 @@ impl Cluster {
             "[cluster]\nname = \"lab\"\nprofile = \"{profile}\"\n{nodes}\n\
              [[resource]]\nname = \"{ORDERS}\"\nkind = \"process\"\ncommand = {words:?}\n\
              standby = \"hot\"\nready = \"notify\"\npromote = \"socket\"\n\
-             recovery = {{ restarts = 100, node_ban_ms = 1000 }}\n\n\
+             {RECOVERY}\n\n\
              [[resource]]\nname = \"{MOVING}\"\nkind = \"address\"\naddress = \"{ADDRESS}/24\"\n\
-             with = \"{ORDERS}\"\nrecovery = {{ restarts = 100, node_ban_ms = 1000 }}\n{idle}"
+             with = \"{ORDERS}\"\n{RECOVERY}\n{idle}"
         )
     }
 
