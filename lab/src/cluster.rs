@@ -309,7 +309,8 @@ impl Cluster {
         Ok(data)
     }
 
-    fn status(&self, node: usize) -> Option<Value> {
+    /// What a node says of the cluster; nothing where it does not answer.
+    pub(crate) fn status(&self, node: usize) -> Option<Value> {
         serde_json::from_str(&self.ask(node, &["status", "--json"]).ok()?).ok()
     }
 

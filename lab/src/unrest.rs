@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use config::lapse::{slot_loss, slots, window_chance};
+use config::lapse::{lapses_within, slot_loss, slots, window_chance};
 use drivers::lease::LeasePage;
 use drivers::run_dir::RunDir;
 use drivers::sys::now;
@@ -137,7 +137,7 @@ fn computed_a_minute(profile: Profile, unrest: Unrest) -> f64 {
     };
     let t = profile.timers();
     let chance = window_chance(loss, slots(t.lease - t.stopping, Span::ZERO, t.heartbeat));
-    60e9 / t.heartbeat.0 as f64 * chance * (1.0 - loss)
+    lapses_within(60.0, t.heartbeat, chance, loss)
 }
 
 /// What goes on as long as it lives.
@@ -180,9 +180,7 @@ fn begin(cluster: &mut Cluster, unrest: Unrest) -> Done<Spinners> {
 
 /// The counter of the service's epoch: it rises with every move.
 fn epoch(cluster: &Cluster) -> Done<u64> {
-    let text = (0..NODES.len()).find_map(|node| cluster.ask(node, &["status", "--json"]).ok());
-    let status: Value =
-        serde_json::from_str(&text.ok_or("no status")?).map_err(|e| e.to_string())?;
+    let status = (0..NODES.len()).find_map(|node| cluster.status(node)).ok_or("no status")?;
     let resources = status["resources"].as_array().ok_or("no resources")?;
     let orders = resources.iter().find(|r| r["name"] == "orders").ok_or("no service")?;
     counter(&orders["epoch"]).ok_or_else(|| format!("no epoch in {orders}"))

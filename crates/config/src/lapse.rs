@@ -63,6 +63,13 @@ fn too_few(chance: f64, others: usize, needed: usize) -> f64 {
         .clamp(0.0, 1.0)
 }
 
+/// How often windows of this chance fail in so many seconds. A window begins with every heartbeat;
+/// a run of losses is counted where it begins, with a slot that was not lost.
+#[must_use]
+pub fn lapses_within(seconds: f64, heartbeat: Span, chance: f64, slot_loss: f64) -> f64 {
+    seconds * 1e9 / heartbeat.0 as f64 * chance * (1.0 - slot_loss).max(1e-3)
+}
+
 /// Lapses to be expected of a profile on measured machines.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Lapses {
@@ -102,10 +109,7 @@ pub fn expect(profile: Profile, measured: &Measurement, voters: usize) -> Option
     let voter_chance = window_chance(loss, slots(timers.promise, round_trip, timers.heartbeat));
     let others = voters.saturating_sub(1);
     let authority_chance = too_few(voter_chance, others, voters / 2);
-    // A window begins with every heartbeat; a run of losses is counted where it begins, with a
-    // slot that was not lost.
-    let slots_per_year = YEAR_S * 1e9 / timers.heartbeat.0 as f64;
-    let rate = |chance: f64| slots_per_year * chance * (1.0 - loss).max(1e-3);
+    let rate = |chance: f64| lapses_within(YEAR_S, timers.heartbeat, chance, loss);
     Some(Lapses {
         slot_loss: loss,
         lease_slots,

@@ -55,16 +55,16 @@ impl Coordinator {
         let node = holder.node.clone();
         let unready = self.unready_since.get(&holder.replica).map(|since| now.since(*since));
         let is_heard = |age: Span| age < Span(pulse.timers().lease.0 / 2);
-        let reason = match age {
+        let reason = match (age, unready) {
             _ if holder.epoch.generation < state.generation => {
                 Reason::EarlierGeneration { generation: state.generation }
             }
             _ if replaced => Reason::NodeReplaced { node },
-            Some(age) if unready.is_some() && is_heard(age) => {
-                Reason::NotReady { node, for_ms: unready.unwrap_or_default().as_ms() }
+            (Some(age), Some(unready)) if is_heard(age) => {
+                Reason::NotReady { node, for_ms: unready.as_ms() }
             }
-            Some(age) => Reason::NodeLost { node, silent_ms: age.as_ms() },
-            None => Reason::LeaseLapsed { node },
+            (Some(age), _) => Reason::NodeLost { node, silent_ms: age.as_ms() },
+            (None, _) => Reason::LeaseLapsed { node },
         };
         let evidence = Evidence {
             resource: resource.clone(),

@@ -72,6 +72,13 @@ pub fn poisoned(
     (limit > 0 && alike.len() >= limit).then(|| (names(alike), last.failure.clone()))
 }
 
+/// Whether the log holds a failure already, or a later one of that boot.
+fn is_recorded(held: &ResourceState, key: FailureKey) -> bool {
+    held.failures.iter().any(|f| {
+        (f.key.replica, f.key.boot) == (key.replica, key.boot) && f.key.number >= key.number
+    })
+}
+
 impl Coordinator {
     /// Records failures that reports bring and the log doesn't hold yet.
     pub(super) fn record_failures(
@@ -104,10 +111,7 @@ impl Coordinator {
         let Some(node) = state.node_of(key.replica) else { return };
         let Some(held) = state.resources.get(&report.resource) else { return };
         let Some(spec) = state.spec.resources.get(&report.resource) else { return };
-        let known = held.failures.iter().any(|f| {
-            (f.key.replica, f.key.boot) == (key.replica, key.boot) && f.key.number >= key.number
-        });
-        if known || self.pending.contains(&Subject::Failure(key)) {
+        if is_recorded(held, key) || self.pending.contains(&Subject::Failure(key)) {
             return;
         }
         let result = consequence(held, &spec.recovery, node, self.cluster_now(now.moment));
@@ -162,12 +166,12 @@ impl Coordinator {
         all.filter(|(_, f)| f.resource == *resource)
             .filter_map(|(report, f)| {
                 let (replica, boot) = (report.replica, report.boot);
-                let known = |k: &FailureKey| (k.replica, k.boot) == (replica, boot);
-                if held.failures.iter().any(|r| known(&r.key) && r.key.number >= f.number) {
+                let key = FailureKey { replica, boot, number: f.number };
+                if is_recorded(held, key) {
                     return None;
                 }
                 Some(FailureRecord {
-                    key: FailureKey { replica, boot, number: f.number },
+                    key,
                     node: state.node_of(replica)?.clone(),
                     epoch: f.epoch,
                     failure: f.failure.clone(),
