@@ -30,7 +30,7 @@ pub const TARGET_VARIABLE: &str = "BACKSTAY_FUZZ_TARGET";
 pub const SEEDS_VARIABLE: &str = "BACKSTAY_FUZZ_SEEDS";
 /// Where it is set, the fuzzer lists its targets: name, longest input, what each reads.
 pub const LIST_VARIABLE: &str = "BACKSTAY_FUZZ_LIST";
-/// Where it is set, the target panics at inputs that hold [`PLANTED`]: proof that the set-up
+/// Where it is set, the target panics at inputs that begin with [`PLANTED`]: proof that the set-up
 /// finds what is there to be found.
 pub const PLANT_VARIABLE: &str = "BACKSTAY_FUZZ_PLANT";
 /// What a planted bug panics at.
@@ -98,9 +98,13 @@ impl Target {
     /// [`Target::run`] with a bug in it.
     ///
     /// # Panics
-    /// Where the input holds [`PLANTED`].
+    /// Where the input begins with [`PLANTED`].
     pub fn run_planted(&self, input: &[u8]) {
-        assert!(!input.windows(PLANTED.len()).any(|part| part == PLANTED), "a planted bug");
+        // One number, outside of any loop: comparisons of slices and of loops the fuzzer doesn't see.
+        if let Some([a, b, c, d]) = input.first_chunk() {
+            let first = u32::from_le_bytes([*a, *b, *c, *d]);
+            assert!(first != u32::from_le_bytes(PLANTED), "a planted bug");
+        }
         self.run(input);
     }
 }
