@@ -100,7 +100,7 @@ impl Target {
     /// # Panics
     /// Where the input begins with [`PLANTED`].
     pub fn run_planted(&self, input: &[u8]) {
-        // One number, outside of any loop: comparisons of slices and of loops the fuzzer doesn't see.
+        // One number, outside of any loop: the fuzzer sees no comparisons of slices or of loops.
         if let Some([a, b, c, d]) = input.first_chunk() {
             let first = u32::from_le_bytes([*a, *b, *c, *d]);
             assert!(first != u32::from_le_bytes(PLANTED), "a planted bug");
