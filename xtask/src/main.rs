@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod dist;
 mod flags;
+mod fuzz;
 mod seeds;
 mod shell;
 mod test;
@@ -45,6 +46,13 @@ const TASKS: &[Task] = &[
         usage: "[ARGUMENT]…",
         about: "breaks real processes in the lab and checks what they did",
         run: chaos::run,
+    },
+    Task {
+        name: "fuzz",
+        usage: "[--target NAME]… [--inputs N | --seconds N] [--jobs N] [--json] [--list]\n      \
+                fuzz --keep | --prove",
+        about: "tries decoders with inputs that grow; --keep: minimises the corpora that are kept",
+        run: fuzz::run,
     },
     Task {
         name: "bench",

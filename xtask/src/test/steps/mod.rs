@@ -5,6 +5,7 @@ mod clippy;
 mod deny;
 mod docs;
 mod format;
+mod fuzz;
 mod lab;
 mod postgres;
 mod seeds;
@@ -22,6 +23,7 @@ pub(super) static ALL: &[Step] = &[
     unit::STEP,
     docs::STEP,
     deny::STEP,
+    fuzz::STEP,
     seeds::STEP,
     postgres::STEP,
     static_binary::STEP,

@@ -22,7 +22,7 @@ pub const WAIT_MAX_MS: u64 = 20_000;
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct EventsQuery {
+pub(crate) struct EventsQuery {
     /// Those with a larger number; 0 for all that are kept.
     #[serde(default)]
     after: u64,

@@ -53,14 +53,14 @@ pub(in crate::api) async fn join(
     }
 }
 
-fn read_bytes(what: &str, text: &str) -> Result<[u8; 32], String> {
+pub(crate) fn read_bytes(what: &str, text: &str) -> Result<[u8; 32], String> {
     let decoded = HEXLOWER.decode(text.as_bytes()).ok();
     decoded
         .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
         .ok_or_else(|| format!("{what} has not 64 digits, 0-9 and a-f"))
 }
 
-fn read_join(body: &JoinBody) -> Result<Join, String> {
+pub(crate) fn read_join(body: &JoinBody) -> Result<Join, String> {
     let datagram_key = match &body.datagram_key {
         Some(text) => Some(DatagramPublicKey(read_bytes("the datagram key", text)?)),
         None => None,
