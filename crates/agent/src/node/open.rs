@@ -32,15 +32,12 @@ pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<
     node = super::superseded::come_back(data, &identity, &node, runtime)?;
     let start = files.next_start(wall_s() * 1_000)?;
     let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
-    std::fs::create_dir_all(data.log())
-        .map_err(|error| AgentError::Io("make its log directory", error))?;
-    let opened = open_log(data);
-    let (segments, recovered) = match opened {
+    let (segments, recovered) = match open_log(data)? {
         Ok((segments, recovered)) if recovered.is_empty() && node.log_existed => {
             let what = "the log that this incarnation wrote is gone".to_owned();
             drop(segments);
             node = rejoin(data, &identity, &node, runtime, what, String::new())?;
-            open_log(data).map_err(|error| log(&error))?
+            open_log(data)?.map_err(|error| log(&error))?
         }
         Ok(opened) => opened,
         Err(error @ OpenError::Damaged { .. }) => {
@@ -52,7 +49,7 @@ pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<
             let hint = format!("; the damaged log was kept in {}", aside.display());
             node = NodeFile { log_existed: true, ..node };
             node = rejoin(data, &identity, &node, runtime, what, hint)?;
-            open_log(data).map_err(|error| log(&error))?
+            open_log(data)?.map_err(|error| log(&error))?
         }
         Err(error) => return Err(log(&error)),
     };
@@ -75,9 +72,16 @@ pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<
     Ok(Disk { node, identity, start, segments, recovered, state })
 }
 
-fn open_log(data: &DataDir) -> Result<(Segments<RealDisk>, Recovered), OpenError> {
-    let disk = RealDisk::open(&data.log())?;
-    Segments::open(disk, Options::default())
+type Opened = Result<(Segments<RealDisk>, Recovered), OpenError>;
+
+/// Opens the log in its directory, which is made where there is none: at the first start, and
+/// after a damaged one was set aside.
+fn open_log(data: &DataDir) -> Result<Opened, AgentError> {
+    std::fs::create_dir_all(data.log())
+        .map_err(|error| AgentError::Io("make its log directory", error))?;
+    Ok(RealDisk::open(&data.log())
+        .map_err(OpenError::from)
+        .and_then(|disk| Segments::open(disk, Options::default())))
 }
 
 fn rejoin(
@@ -112,4 +116,19 @@ pub(super) fn fetch_outline(
     let spec = config::parse(text, "cluster.toml").spec.ok_or_else(wrong)?;
     let members = serde_json::from_value(answer["members"].clone()).map_err(|_| wrong())?;
     Ok((spec, members))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_set_aside_has_an_empty_one_in_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::new(directory.path());
+        drop(open_log(&data).unwrap().unwrap());
+        let aside = data.set_log_aside(1).unwrap();
+        let (_, recovered) = open_log(&data).unwrap().unwrap();
+        assert!(recovered.is_empty() && aside.exists());
+    }
 }
