@@ -1,12 +1,19 @@
 //! The cases: each is a sentence, meets real processes on hosts of its own, and says what it
 //! proved.
 
+mod control;
 mod disks;
+mod flapping;
 mod frozen;
-mod links;
+mod generations;
+pub(crate) mod links;
+mod logs;
 pub(crate) mod lost;
+mod operators;
 mod parts;
 mod planned;
+mod replayed;
+mod scarce;
 
 use std::time::Instant;
 
@@ -50,6 +57,18 @@ cases! {
     parts::a_killed_guard_takes_the_address_with_it,
     parts::a_killed_agent_that_returns_in_time_costs_nothing,
     disks::a_full_disk_of_the_coordinator_costs_no_order,
+    logs::a_node_without_its_disk_joins_as_another_incarnation,
+    logs::a_flipped_bit_in_the_log_is_found_and_nothing_of_it_is_believed,
+    logs::yesterday_s_image_of_a_disk_gets_no_second_vote,
+    flapping::a_node_that_comes_and_goes_moves_the_service_away_once,
+    replayed::captured_heartbeats_keep_no_lease_alive,
+    scarce::an_agent_without_a_descriptor_left_keeps_its_lease,
+    scarce::a_service_that_eats_all_memory_dies_and_not_its_agent,
+    operators::a_bad_configuration_is_refused_whole_and_the_old_one_stays,
+    operators::an_upgrade_under_load_moves_nothing,
+    control::the_control_state_is_linearizable_while_agents_fall,
+    generations::a_lost_quorum_is_recovered_and_the_old_majority_is_superseded,
+    generations::an_exported_state_founds_the_cluster_anew,
 }
 
 /// Plays all cases whose names contain a word. Prints a line for each, and the counts last.

@@ -26,8 +26,8 @@ use crate::support::{Issuer, attack, soon, tls, until};
 /// Where the table is.
 const SECURITY: &str = include_str!("../../../../docs/security.md");
 /// What its head says.
-const HEAD: &str = "| call | nobody | viewer | operator | member | witness | voter | expired person \
-                    | expired node |";
+const HEAD: &str = "| call | nobody | viewer | operator | member | witness | voter \
+                    | expired person | expired node |";
 /// The row of the port on which nodes speak.
 const PEERS: &str = "peer port";
 
