@@ -35,12 +35,14 @@ mod watch;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use cases::Wanted;
 use cluster::Setup;
 use shell::Done;
 
 /// How it is called.
-const USAGE: &str = "backstay-lab cases [WORD] | list | failover [--rounds N] [--profile P] \
-                     [--only ROW] [--json FILE] | idle [--seconds N] [--json FILE] | \
+const USAGE: &str = "backstay-lab cases [WORD] [--jobs N] | list | \
+                     failover [--rounds N] [--profile P] [--only ROW] [--json FILE] | \
+                     idle [--seconds N] [--json FILE] | \
                      false-failover [--minutes N] [--only WORD] [--json FILE] | \
                      partitions [--rounds N] [--json FILE] | \
                      coordinator-deaths [--rounds N] [--json FILE] | \
@@ -72,6 +74,13 @@ fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
 fn number(words: &[String], name: &str, default: u64) -> Done<u64> {
     let Some(text) = value(words, name) else { return Ok(default) };
     text.parse().map_err(|_| format!("{name} {text}: not a number"))
+}
+
+/// `1/2`: the second of two parts.
+fn part(text: &str) -> Done<(usize, usize)> {
+    let parts = text.split_once('/').and_then(|(part, of)| part.parse().ok().zip(of.parse().ok()));
+    let sound = parts.filter(|(part, of): &(usize, usize)| part < of);
+    sound.ok_or_else(|| format!("--part {text}: not like 0/2"))
 }
 
 fn run(words: &[String]) -> Done<bool> {
@@ -106,8 +115,13 @@ fn run(words: &[String]) -> Done<bool> {
     let (only, json) = (value(words, "--only"), value(words, "--json"));
     match what {
         "cases" => {
-            let filter = words.get(1).filter(|word| !word.starts_with('-'));
-            Ok(cases::play(&setup, filter.map_or("", String::as_str)))
+            let jobs = number(words, "--jobs", 1)? as usize;
+            let part = value(words, "--part").map_or(Ok((0, 1)), part)?;
+            if jobs > 1 && value(words, "--part").is_none() {
+                return cases::play_beside(words, jobs);
+            }
+            let word = words.get(1).filter(|word| !word.starts_with('-'));
+            Ok(cases::play(&setup, Wanted { word: word.map_or("", String::as_str), part }))
         }
         "failover" => {
             let rounds = number(words, "--rounds", 20)?;

@@ -69,7 +69,7 @@ pub(super) fn an_upgrade_under_load_moves_nothing(cluster: &mut Cluster) -> Done
     let new = cluster.path("backstay.new");
     std::fs::copy(cluster.program(), &new).map_err(|e| format!("{new}: {e}"))?;
     cluster.upgrade_to(&new);
-    for node in 0..NODES.len() {
+    for (node, name) in NODES.iter().enumerate() {
         cluster.part(node, "agent")?.signal(Signal::TERM)?;
         until("the agent's end", PATIENCE, || {
             cluster.part(node, "agent").ok()?.has_ended().then_some(())
@@ -79,7 +79,7 @@ pub(super) fn an_upgrade_under_load_moves_nothing(cluster: &mut Cluster) -> Done
         let link = format!("/proc/{}/exe", cluster.part(node, "agent")?.id());
         let runs = std::fs::read_link(&link).map_err(|e| format!("{link}: {e}"))?;
         if !runs.to_string_lossy().contains("backstay.new") {
-            return Err(format!("{} runs {}", NODES[node], runs.display()));
+            return Err(format!("{name} runs {}", runs.display()));
         }
     }
     cluster.until_served()?;
