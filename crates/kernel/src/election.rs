@@ -22,6 +22,8 @@ pub struct Filtered {
     pub stands: u64,
     /// Messages of this replica to itself, of an unknown sender, or not readable.
     pub strange: u64,
+    /// What a member without a vote may not say.
+    pub role: u64,
 }
 
 impl Kernel {

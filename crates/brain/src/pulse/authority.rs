@@ -83,6 +83,13 @@ impl Pulse {
         self.authority.as_ref().is_some_and(|a| !a.renounced)
     }
 
+    /// Whether nobody else can have decided anything by now, so that what this node has applied is
+    /// all there is: it is in office, and a quorum is bound to it at this moment.
+    #[must_use]
+    pub fn speaks_for_all(&self, now: Moment) -> bool {
+        self.in_office() && self.authority_left(now) > Span::ZERO
+    }
+
     /// Since when this node leads.
     #[must_use]
     pub fn leading_since(&self) -> Option<Moment> {

@@ -265,10 +265,19 @@ impl Pulse {
         if let Some(promised) = heartbeat.promised {
             self.note_promise(heartbeat.sender, promised);
         }
-        if let (Some(ack), Some(grant)) = (heartbeat.ack, heartbeat.grant) {
+        if let (Some(ack), Some(grant)) = (heartbeat.ack, heartbeat.grant)
+            && self.may_grant(heartbeat.sender)
+        {
             self.take_grant(now, ack, grant);
         }
         true
+    }
+
+    /// Only one who votes may be coordinator: what anybody else grants is worth nothing, however
+    /// good its certificate. Who leads is not asked: a node may hear its coordinator's grants
+    /// before it hears of the election.
+    fn may_grant(&self, sender: ReplicaId) -> bool {
+        self.raft.configurations.iter().flatten().any(|voters| voters.contains(&sender))
     }
 
     /// When the beat with this number was sent, where it is remembered.

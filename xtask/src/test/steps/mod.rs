@@ -1,6 +1,7 @@
 //! The steps, in the order in which they run: the quickest to fail first. To add one, write its
 //! file and put it into the list.
 
+mod chaos;
 mod clippy;
 mod deny;
 mod docs;
@@ -28,4 +29,5 @@ pub(super) static ALL: &[Step] = &[
     postgres::STEP,
     static_binary::STEP,
     lab::STEP,
+    chaos::STEP,
 ];
