@@ -93,16 +93,16 @@ pub(crate) fn a_stream_that_dies_at_every_change_loses_nothing() {
         let spool = with_spool.then_some(&*spool);
         let open =
             |crash| Arc::new(FailpointStore::new(Arc::new(LocalStore::open(&vault.place)), crash));
-        let mut number = 0;
         let mut crashes = 0;
         for change in 1..CHANGES_MAX {
+            let number = change * 4;
             let crash = if change % 2 == 0 {
                 Crash::After(change / 2)
             } else {
                 Crash::Before(change / 2 + 1)
             };
             let store = open(crash);
-            let bookings = number * 4..number * 4 + 3;
+            let bookings = number..number + 3;
             let ended = round(&vault, &server, Arc::clone(&store), spool, bookings);
             let told = acknowledged(&server);
             if ended.is_ok() && store.changes() < change / 2 {
@@ -110,9 +110,8 @@ pub(crate) fn a_stream_that_dies_at_every_change_loses_nothing() {
             }
             crashes += u32::from(ended.is_err());
             // The next start stores what the one before left.
-            let last = number * 4 + 3..number * 4 + 4;
+            let last = number + 3..number + 4;
             let whole = round(&vault, &server, open(Crash::Never), spool, last);
-            number += 1;
             assert!(whole.is_ok(), "{crash:?}: {whole:?}");
             require_stored(&vault, told, &format!("{crash:?}, spool: {with_spool}"));
         }
