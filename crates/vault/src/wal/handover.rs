@@ -47,8 +47,14 @@ impl Handover {
 
     /// Hands bytes over that follow what was handed over before.
     pub(super) fn give(&self, bytes: &[u8]) {
-        self.lock().waiting.extend_from_slice(bytes);
-        self.changed.notify_all();
+        let mut state = self.lock();
+        let was_empty = state.waiting.is_empty();
+        state.waiting.extend_from_slice(bytes);
+        // Whoever stores gathers for a while: it is not woken for each commit.
+        if was_empty || state.waiting.len() as u64 >= WAITING_BYTES_MAX {
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// Nothing more comes: what waits is stored at once, and then the storing ends.
