@@ -10,6 +10,7 @@ mod seeds;
 mod shell;
 mod test;
 mod tidy;
+mod vault;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +60,12 @@ const TASKS: &[Task] = &[
         usage: "[NAME [ARGUMENT]…]",
         about: "measures; without a name: lists what can be measured",
         run: bench::run,
+    },
+    Task {
+        name: "vault",
+        usage: "[--points N] [--flips N]",
+        about: "the vault's long runs: 500 points in time restored, a million bits flipped",
+        run: vault::run,
     },
     Task {
         name: "dist",
