@@ -48,6 +48,7 @@ pub(crate) enum Undo {
     Sync { node: usize, machine: u32 },
     Starve { node: usize },
     Healthy { node: usize, id: u64 },
+    Storage { node: usize },
 }
 
 #[derive(Debug, Clone)]

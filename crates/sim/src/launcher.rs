@@ -160,6 +160,11 @@ impl World {
             }
             return;
         }
+        if self.now < self.nodes[n].no_descriptors_until {
+            self.coverage.hit("start-refused-without-descriptors");
+            let failure = Failure::StartFailed("too many open files".into());
+            return self.refuse(n, r, failure, false);
+        }
         if self.misbehaves(3) {
             return self.refuse(n, r, Failure::StartFailed("no such file".into()), false);
         }

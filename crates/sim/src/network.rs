@@ -113,12 +113,14 @@ impl World {
     /// A connection breaks: all on its way is lost, and a new one takes a moment.
     pub(crate) fn break_connection(&mut self, from: usize, to: usize) {
         let pause = self.rng.skewed(5 * MILLI, 500 * MILLI);
+        let none = |n: usize| self.nodes[n].no_descriptors_until;
+        let up_at = (self.now + pause).max(none(from)).max(none(to));
         for (from, to) in [(from, to), (to, from)] {
             let way = self.network.way(from, to);
             let connection = &mut self.network.connections[way];
             connection.number += 1;
             connection.held.clear();
-            connection.up_at = self.now + pause;
+            connection.up_at = up_at;
             connection.last = connection.up_at;
         }
     }

@@ -1,6 +1,7 @@
 //! One seed from beginning to end: faults, healing, and the wait until all runs again.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use brain::invariants::Violation;
 use brain::plant::Plant;
@@ -10,6 +11,7 @@ use crate::cluster::{RESOURCES, resource_name};
 use crate::coverage::Coverage;
 use crate::event::{Ev, Part};
 use crate::plan::{Class, MILLI, Plan, SECOND};
+use crate::shrink::Disturbances;
 use crate::world::World;
 
 /// How a run ended.
@@ -33,15 +35,19 @@ pub struct Outcome {
     pub hash: String,
     /// Events that took place.
     pub steps: u64,
+    /// What disturbed the run, by its number.
+    pub disturbances: Vec<(u32, String)>,
 }
 
 /// What to run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The class, where not the seed decides.
     pub class: Option<Class>,
     /// A planted bug.
     pub plant: Option<Plant>,
+    /// The numbers of the disturbances that may happen, where not all may.
+    pub only: Option<BTreeSet<u32>>,
     /// Keep the end of the trace.
     pub traced: bool,
     /// Print all of it.
@@ -65,7 +71,7 @@ pub fn run(seed: u64, request: Request) -> Outcome {
     let plan = Plan::new(seed, request.class, request.plant);
     let class = plan.class;
     let safety = plan.safety;
-    let mut world = World::new(plan);
+    let mut world = World::new(plan, Disturbances::only(request.only));
     if request.traced || request.printed {
         world.trace(request.printed);
     }
@@ -86,6 +92,7 @@ pub fn run(seed: u64, request: Request) -> Outcome {
         lines: world.last_lines(),
         coverage: world.coverage.clone(),
         steps: world.steps,
+        disturbances: world.disturbances.happened().to_vec(),
     }
 }
 
@@ -190,7 +197,9 @@ impl World {
             if lasting && bound_to_victim {
                 continue;
             }
-            let held = state.resources.get(&resource_name(r))?;
+            let Some(held) = state.resources.get(&resource_name(r)) else {
+                return Some(format!("{name} is not specified"));
+            };
             let Some(holder) = &held.holder else {
                 return Some(format!("{name} has no holder"));
             };
