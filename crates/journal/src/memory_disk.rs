@@ -236,7 +236,7 @@ impl MemoryDisk {
         }
         let alive: Vec<u64> = self.names.values().copied().collect();
         self.files.retain(|id, _| alive.contains(id));
-        self.faults.clear();
+        self.heal();
     }
 
     /// Counts a changing operation and fails it where a fault is planted.

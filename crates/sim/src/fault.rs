@@ -22,6 +22,12 @@ macro_rules! faults {
                     $(Fault::$name => $text,)*
                 }
             }
+
+            /// The fault of that name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Fault> {
+                Fault::ALL.iter().copied().find(|fault| fault.name() == name)
+            }
         }
     };
 }

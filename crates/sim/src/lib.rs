@@ -23,6 +23,7 @@ mod operators;
 pub mod plan;
 pub mod rng;
 pub mod run;
+pub mod search;
 pub mod shrink;
 mod storage;
 mod store;

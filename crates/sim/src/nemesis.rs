@@ -1,5 +1,6 @@
 //! Who breaks things: draws a fault, its victim and its length.
 
+use brain::plant::Plant;
 use journal::{Fault as DiskFault, Kept, Unsynced};
 use model::ResourceName;
 use model::report::InstancePhase;
@@ -300,7 +301,8 @@ impl World {
                 disk.crash(|unsynced| kept(rng, unsynced));
             }
         }
-        if wipe {
+        let keeps_vote = self.plan.plants.has(Plant::LostDiskKeepsVote);
+        if wipe && !keeps_vote {
             node.replica = None;
             node.damaged = None;
             node.boot = 0;

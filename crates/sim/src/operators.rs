@@ -1,11 +1,11 @@
 //! Operators and nodes that ask for things, at random moments.
 
 use kernel::Input;
-use model::{Profile, ResourceName};
 use model::operation::{Operation, Outcome, Refusal, Scope};
 use model::report::InstancePhase;
 use model::spec::{ClusterSpec, ResourceKind, ResourceSpec};
 use model::state::ClusterState;
+use model::{Profile, ResourceName};
 
 use crate::cluster::{RESOURCES, join_request, node_name, resource_name};
 use crate::event::{Ev, Part};

@@ -10,6 +10,7 @@ use model::report::InstancePhase;
 use crate::cluster::{RESOURCES, resource_name};
 use crate::coverage::Coverage;
 use crate::event::{Ev, Part};
+use crate::fault::Fault;
 use crate::plan::{Class, MILLI, Plan, SECOND};
 use crate::shrink::Disturbances;
 use crate::world::World;
@@ -46,6 +47,8 @@ pub struct Request {
     pub class: Option<Class>,
     /// A planted bug.
     pub plant: Option<Plant>,
+    /// The classes of fault, where the seed is not to draw them.
+    pub faults: Option<Vec<Fault>>,
     /// The numbers of the disturbances that may happen, where not all may.
     pub only: Option<BTreeSet<u32>>,
     /// Keep the end of the trace.
@@ -68,7 +71,8 @@ pub fn current_seed() -> u64 {
 #[must_use]
 pub fn run(seed: u64, request: Request) -> Outcome {
     SEED.set(seed);
-    let plan = Plan::new(seed, request.class, request.plant);
+    let mut plan = Plan::new(seed, request.class, request.plant);
+    plan.faults = request.faults.unwrap_or(plan.faults);
     let class = plan.class;
     let safety = plan.safety;
     let mut world = World::new(plan, Disturbances::only(request.only));
@@ -82,6 +86,7 @@ pub fn run(seed: u64, request: Request) -> Outcome {
         recovered = world.wait_until_all_runs();
         world.check_failovers();
     }
+    world.count_messages();
     Outcome {
         seed,
         class,
@@ -236,11 +241,12 @@ impl World {
     }
 
     /// A hash over control states, stores and the number of events.
-    fn final_hash(&self) -> String {
+    fn final_hash(&mut self) -> String {
         let mut hasher = blake3::Hasher::new();
         for node in &self.nodes {
             if let Some(agent) = &node.agent {
-                hasher.update(crate::checks::hash(agent.kernel.state()).as_bytes());
+                let hash = crate::checks::hash(agent.kernel.state(), &mut self.room);
+                hasher.update(hash.as_bytes());
             }
         }
         for store in &self.stores {

@@ -246,7 +246,9 @@ fn hurt(fault: Fault, disk: &mut MemoryDisk, rng: &mut Rng) -> bool {
             let Ok(target) = disk.read(&other) else { return false };
             let to = rng.below((target.len() / SECTOR_BYTES) as u64) as usize * SECTOR_BYTES;
             let same = target.get(to..to + SECTOR_BYTES).is_none_or(|old| old == written);
-            !same && disk.damage(&other, |bytes| bytes[to..to + SECTOR_BYTES].copy_from_slice(&written))
+            !same
+                && disk
+                    .damage(&other, |bytes| bytes[to..to + SECTOR_BYTES].copy_from_slice(&written))
         }
         // A sector that kept what was there before: nothing.
         _ if rng.permille(500) => {
@@ -262,21 +264,24 @@ fn hurt(fault: Fault, disk: &mut MemoryDisk, rng: &mut Rng) -> bool {
 
 /// Whether a damaged disk opens as a shorter log.
 fn loses_end(whole: &MemoryDisk, damaged: &MemoryDisk) -> bool {
-    match (crate::agent::open(whole.clone()), crate::agent::open(damaged.clone())) {
-        (Ok((_, whole)), Ok((_, damaged))) => {
-            damaged.end() < whole.end() || damaged.hard_state() != whole.hard_state()
-        }
-        _ => false,
-    }
+    opened(whole).zip(opened(damaged)).is_some_and(|(whole, damaged)| {
+        damaged.end() < whole.end() || damaged.hard_state() != whole.hard_state()
+    })
 }
 
 /// Whether term and vote are on a damaged disk still.
 fn keeps_ballot(whole: &MemoryDisk, damaged: &MemoryDisk) -> bool {
-    match (crate::agent::open(whole.clone()), crate::agent::open(damaged.clone())) {
-        (Ok((_, whole)), Ok((_, damaged))) => {
-            let (whole, damaged) = (whole.hard_state(), damaged.hard_state());
-            (whole.term, whole.vote) == (damaged.term, damaged.vote)
-        }
-        _ => false,
-    }
+    opened(whole).zip(opened(damaged)).is_some_and(|(whole, damaged)| {
+        let (whole, damaged) = (whole.hard_state(), damaged.hard_state());
+        (whole.term, whole.vote) == (damaged.term, damaged.vote)
+    })
+}
+
+/// What a start would read, were nothing in its way but damage.
+fn opened(disk: &MemoryDisk) -> Option<Recovered> {
+    let mut disk = disk.clone();
+    disk.heal();
+    disk.set_capacity(None);
+    disk.set_no_descriptors(false);
+    crate::agent::open(disk).ok().map(|(_, recovered)| recovered)
 }

@@ -184,6 +184,7 @@ pub struct World {
     pub(crate) steps: u64,
     pub(crate) disaster: Option<Disaster>,
     pub(crate) disturbances: Disturbances,
+    pub(crate) room: Vec<u8>,
     tracing: Option<Tracing>,
 }
 
@@ -215,6 +216,7 @@ impl World {
             steps: 0,
             disaster: None,
             disturbances,
+            room: Vec::new(),
             tracing: None,
             now: 0,
             queue: BinaryHeap::new(),

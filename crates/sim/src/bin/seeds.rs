@@ -7,8 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use brain::plant::Plant;
+use sim::fault::Fault;
+use sim::search::{Bound, search};
 use sim::shrink::SHRINK_RUNS_MAX;
 use sim::{Class, Coverage, Outcome, Request, run, shrink};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Threads at most, so that a machine stays usable.
 const THREADS_MAX: usize = 2;
@@ -22,6 +27,8 @@ struct Arguments {
     class: Option<Class>,
     plant: Option<Plant>,
     only: Option<BTreeSet<u32>>,
+    faults: Option<Vec<Fault>>,
+    search: Option<u64>,
     trace: bool,
     json: bool,
     threads: usize,
@@ -32,6 +39,7 @@ fn usage() -> String {
     let plants: Vec<String> = Plant::ALL.into_iter().map(|p| format!("{p:?}")).collect();
     format!(
         "seeds --count N [--seed FIRST] [--class CLASS] [--plant NAME] [--only N,N…|none] \
+         [--faults FAULT,FAULT…] [--search DISTURBANCES] \
          [--trace] [--json] [--threads 1|2]\nclasses: {}\nplants: {}",
         classes.join(" "),
         plants.join(" ")
@@ -45,6 +53,8 @@ fn arguments() -> Result<Arguments, String> {
         class: None,
         plant: None,
         only: None,
+        faults: None,
+        search: None,
         trace: false,
         json: false,
         threads: THREADS_MAX,
@@ -74,6 +84,12 @@ fn arguments() -> Result<Arguments, String> {
                 };
                 parsed.only = Some(numbers.map(number).collect::<Result<_, String>>()?);
             }
+            "--faults" => {
+                let list = value()?;
+                let fault = |name: &str| Fault::named(name).ok_or(format!("no fault {name}"));
+                parsed.faults = Some(list.split(',').map(fault).collect::<Result<_, String>>()?);
+            }
+            "--search" => parsed.search = Some(number(value()?)?),
             "--trace" => parsed.trace = true,
             "--json" => parsed.json = true,
             _ => return Err(usage()),
@@ -104,6 +120,7 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
             class: arguments.class,
             plant: arguments.plant,
             only: arguments.only.clone(),
+            faults: arguments.faults.clone(),
             printed: arguments.trace,
             ..Request::default()
         };
@@ -148,6 +165,10 @@ fn command(request: &Request, outcome: &Outcome) -> String {
     );
     if let Some(plant) = request.plant {
         text += &format!(" --plant {plant:?}");
+    }
+    if let Some(faults) = &request.faults {
+        let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+        text += &format!(" --faults {}", names.join(","));
     }
     if let Some(only) = &request.only {
         let numbers: Vec<String> = only.iter().map(u32::to_string).collect();
@@ -235,6 +256,20 @@ fn summary(arguments: &Arguments, total: &Total, missing: &[&str], wall: f64) {
     println!("{passed} passed, {failed} failed");
 }
 
+/// All paths of a small model instead of seeds.
+fn exhaustive(arguments: &Arguments, disturbances: u64) -> ExitCode {
+    let disturbances = u32::try_from(disturbances).unwrap_or(u32::MAX);
+    let bound = Bound { ticks: 14, disturbances, elections: 2 };
+    let found = search(arguments.plant, bound);
+    println!(
+        "{} steps, {} takeovers within {} ticks, {} disturbances and {} elections",
+        found.steps, found.takeovers, bound.ticks, bound.disturbances, bound.elections
+    );
+    let Some((violation, path)) = found.broken else { return ExitCode::SUCCESS };
+    println!("{} broken: {}\n{}", violation.rule, violation.what, path.join("\n"));
+    ExitCode::FAILURE
+}
+
 fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
@@ -248,6 +283,9 @@ fn main() -> ExitCode {
         eprintln!("seed {seed} made the code under test panic: {panic}");
     }));
     let began = Instant::now();
+    if let Some(disturbances) = arguments.search {
+        return exhaustive(&arguments, disturbances);
+    }
     let next = AtomicU64::new(arguments.seed);
     let total = Mutex::new(Total::default());
     let threads = if arguments.trace { 1 } else { arguments.threads };
