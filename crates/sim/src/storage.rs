@@ -106,10 +106,11 @@ impl World {
             }
             _ => {
                 disk.set_no_descriptors(true);
-                self.nodes[n].no_descriptors_until = until;
+                let node = &mut self.nodes[n];
+                node.no_descriptors_until = node.no_descriptors_until.max(until);
             }
         }
-        self.nodes[n].hindered_until = until;
+        self.nodes[n].hindered_until = self.nodes[n].hindered_until.max(until);
         self.after(length, Ev::Undo(Undo::Storage { node: n }));
         true
     }

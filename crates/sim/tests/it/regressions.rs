@@ -9,6 +9,16 @@ use sim::{Class, Request, run};
 const FOUND: &[(u64, Class, &str)] = &[
     (0, Class::Swarm, "a standby without descriptors was started again without a pause, for ever"),
     (
+        100_550,
+        Class::Swarm,
+        "the atlas took a lost end for harmless while a sync was still to fail",
+    ),
+    (
+        200_892,
+        Class::Minority,
+        "a full disk made a start forget that there are no descriptors either",
+    ),
+    (
         102_086,
         Class::Swarm,
         "with priorities the library refused the only electable voter, and nobody was elected",
