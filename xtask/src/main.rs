@@ -38,8 +38,9 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "seeds",
-        usage: "--count N [--seed S]",
-        about: "runs N simulated clusters with faults, from seed S on",
+        usage: "--count N [--seed S] [--fast] [--class C] [--plant P] [--only N,N] [--faults F,F] \
+                [--search DISTURBANCES] [--trace] [--json]",
+        about: "runs N simulated clusters with faults, from seed S on; --fast: built for many",
         run: seeds::run,
     },
     Task {
