@@ -36,7 +36,8 @@ impl Replica {
         let free = self.held.len() < MAX_WRITES_IN_FLIGHT;
         let begins = || self.found_first || self.queued_snapshot.is_some() || self.node.has_ready();
         let waits = !self.outbox.is_empty() || !self.reads.is_empty() || self.installed.is_some();
-        if !waits && !(free && begins()) {
+        let idle = !waits && !begins();
+        if idle || (!waits && !free) {
             return None;
         }
         let mut work = Work {

@@ -95,7 +95,8 @@ impl Pulse {
         }
         let span = super::lease::span(&t, authority, self.config.plants);
         let uncounted = self.config.plants.has(Plant::GrantNotCounted);
-        if !(self.grants.is_barred(to) && ack_to_barred) && !uncounted {
+        let careless = uncounted || (self.grants.is_barred(to) && ack_to_barred);
+        if !careless {
             let sound = t.lease.min(authority + t.grace);
             let exact = self.config.plants.has(Plant::GrantWithoutDrift);
             let drift_ppm = if exact { 0 } else { t.drift_ppm };
