@@ -9,6 +9,8 @@ use crate::shell::{Done, until};
 
 /// Where the second version of cgroups may be mounted.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// The first version of cgroups, where memory is limited on machines that have both.
+pub(crate) const MEMORY: &str = "/sys/fs/cgroup/memory";
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// One cgroup. It goes with the value, and everything in it.

@@ -62,11 +62,12 @@ pub(crate) fn run(setup: &Setup, minutes: u64, seed: u64) -> Done<bool> {
         let ms = outage(&cluster, from).as_ms();
         println!("{struck}: {fault:?} at {}, longest pause {ms} ms", NODES[node]);
     }
-    match verdict(&mut cluster) {
+    let judged = verdict(&mut cluster);
+    match &judged {
         Ok(proved) => println!("{struck} faults in {minutes} min of seed {seed}; {proved}"),
         Err(why) => println!("seed {seed}: after {struck} faults {why}"),
     }
-    let failed = verdict(&mut cluster).is_err();
+    let failed = judged.is_err();
     println!("{} passed, {} failed", u8::from(!failed), u8::from(failed));
     Ok(!failed)
 }

@@ -1,6 +1,8 @@
 //! A whole cluster on hosts: three nodes on two links, a service behind an address that moves, a
 //! client and a store on hosts of their own. Made by the commands that a person would use.
 
+mod hands;
+
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::process::Command;
@@ -83,6 +85,8 @@ pub(crate) struct Cluster {
     pub(crate) network: Network,
     /// Directories that are mounts of their own.
     mounts: Vec<String>,
+    /// Cgroups that limit something.
+    limits: Vec<String>,
     dir: TempDir,
     setup: Setup,
 }
@@ -116,6 +120,7 @@ impl Cluster {
             nodes,
             network,
             mounts: Vec::new(),
+            limits: Vec::new(),
             dir,
             setup: setup.clone(),
         };
@@ -133,13 +138,11 @@ impl Cluster {
         let found = ["init", "--config", &file, "--node", "a", "--data", &data, "--no-measure"];
         self.command("a", &found)?;
         self.power_on(0)?;
-        for (node, name) in NODES.iter().enumerate().skip(1) {
-            // The first has just started, or has just gained a voter: not at once, then soon.
-            let ask = || self.ask(0, &["token", "--node", name]).ok();
-            let token = until("a token", PATIENCE, ask)?;
-            let data = self.of(node, "data");
-            let words = ["join", "--node", name, "--token", token.trim(), "--data", &data];
-            self.command(name, &words)?;
+        // The operator keeps it elsewhere than on a disk that a case may take away.
+        std::fs::copy(format!("{data}/operator.pem"), self.path("operator.pem"))
+            .map_err(|e| format!("the operator's credential: {e}"))?;
+        for node in 1..NODES.len() {
+            self.join(node)?;
             self.power_on(node)?;
         }
         Ok(())
@@ -228,14 +231,13 @@ impl Cluster {
         )
     }
 
-    fn command(&self, host: &str, words: &[&str]) -> Done<String> {
+    pub(crate) fn command(&self, host: &str, words: &[&str]) -> Done<String> {
         run(self.network.on(host).arg(&self.setup.binary).args(words))
     }
 
     /// Asks one node as the operator, from that node's own host.
     pub(crate) fn ask(&self, node: usize, words: &[&str]) -> Done<String> {
-        let (credential, api) =
-            (self.of(0, "data/operator.pem"), format!("10.77.0.{}:7402", node + 1));
+        let (credential, api) = (self.path("operator.pem"), format!("10.77.0.{}:7402", node + 1));
         let all = [words, &["--credential", &credential, "--api", &api]].concat();
         self.command(NODES[node], &all)
     }
@@ -268,13 +270,19 @@ impl Cluster {
 
     /// Back to a kernel that has just started, without the programs.
     pub(crate) fn reboot(&mut self, node: usize) -> Done {
-        let namespace = self.network.namespace(NODES[node]);
         let run_dir = self.of(node, "run");
         std::fs::remove_dir_all(&run_dir).map_err(|e| format!("{run_dir}: {e}"))?;
+        self.plug(node)?;
+        self.power_on(node)
+    }
+
+    /// The network of a node that was switched off.
+    pub(crate) fn plug(&self, node: usize) -> Done {
+        let namespace = self.network.namespace(NODES[node]);
         for link in 0..crate::network::LINKS {
             ip(&format!("-n {namespace} link set eth{link} up"))?;
         }
-        self.power_on(node)
+        Ok(())
     }
 
     /// One of the three processes of a node.
@@ -292,21 +300,6 @@ impl Cluster {
         let program = self.nodes[node].host.start(&self.network, part, &words)?;
         self.nodes[node].parts.push((part, program));
         Ok(())
-    }
-
-    /// Gives a node a small disk of its own, with all that its old one holds; returns once the
-    /// cluster is whole again.
-    pub(crate) fn small_disk(&mut self, node: usize) -> Done<String> {
-        let (data, old) = (self.of(node, "data"), self.of(node, "data.old"));
-        self.power_off(node)?;
-        std::fs::rename(&data, &old).map_err(|e| e.to_string())?;
-        std::fs::create_dir(&data).map_err(|e| e.to_string())?;
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=256m", "tmpfs", &data]))?;
-        self.mounts.push(data.clone());
-        run(Command::new("cp").args(["-a", &format!("{old}/."), &data]))?;
-        self.reboot(node)?;
-        self.until_whole()?;
-        Ok(data)
     }
 
     /// What a node says of the cluster; nothing where it does not answer.
@@ -479,6 +472,11 @@ impl Drop for Cluster {
             node.parts.clear();
             node.watcher = None;
         }
+        for limit in &self.limits {
+            if let Err(error) = std::fs::remove_dir(limit) {
+                eprintln!("{limit} stays: {error}");
+            }
+        }
         for mount in &self.mounts {
             if let Err(error) = run(Command::new("umount").arg(mount)) {
                 eprintln!("a mount stays: {error}");
@@ -488,7 +486,7 @@ impl Drop for Cluster {
 }
 
 /// This very program, to run on hosts.
-fn own_program() -> Done<String> {
+pub(crate) fn own_program() -> Done<String> {
     let path = std::env::current_exe().map_err(|e| e.to_string())?;
     Ok(path.to_string_lossy().into_owned())
 }

@@ -25,6 +25,11 @@ impl Program {
         self.child.id()
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Done {
         drop(self.child.stdin.take());

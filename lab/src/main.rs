@@ -4,7 +4,10 @@
 //! - [`network`], [`cgroup`], [`host`]: hosts, cables and what is wrong with them, power switches;
 //! - [`cluster`]: three nodes, a client, a judge; [`watch`]: who holds the address;
 //! - [`judge`]: what may be claimed; [`cases`]: the claims, each in a sentence;
-//! - [`bench`]: failovers measured; [`idle`]: what rest costs;
+//! - [`linear`]: whether what several operators were told has one order;
+//! - [`datagrams`]: heartbeats kept and said again;
+//! - [`bench`]: failovers measured; [`counts`]: what must happen so often or never; [`idle`]: what
+//!   rest costs;
 //! - [`unrest`]: what must not move anything; [`chaos`]: faults by chance.
 //!
 //! It needs root, for network namespaces and cgroups. What it makes it removes, also when a case
@@ -15,9 +18,12 @@ mod cases;
 mod cgroup;
 mod chaos;
 mod cluster;
+mod counts;
+mod datagrams;
 mod host;
 mod idle;
 mod judge;
+mod linear;
 mod network;
 mod random;
 mod records;
@@ -29,15 +35,23 @@ mod watch;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use cases::Wanted;
 use cluster::Setup;
 use shell::Done;
 
 /// How it is called.
-const USAGE: &str = "backstay-lab cases [WORD] | list | failover [--rounds N] [--profile P] \
-                     [--only ROW] [--json FILE] | idle [--seconds N] [--json FILE] | \
+const USAGE: &str = "backstay-lab cases [WORD] [--jobs N] | list | \
+                     failover [--rounds N] [--profile P] [--only ROW] [--json FILE] | \
+                     idle [--seconds N] [--json FILE] | \
                      false-failover [--minutes N] [--only WORD] [--json FILE] | \
+                     partitions [--rounds N] [--json FILE] | \
+                     coordinator-deaths [--rounds N] [--json FILE] | \
                      chaos [--minutes N] [--seed S] \
                      (--binary FILE names the program under test)";
+
+/// What needs hosts.
+const PLAYS: [&str; 7] =
+    ["cases", "failover", "idle", "false-failover", "partitions", "coordinator-deaths", "chaos"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -62,17 +76,32 @@ fn number(words: &[String], name: &str, default: u64) -> Done<u64> {
     text.parse().map_err(|_| format!("{name} {text}: not a number"))
 }
 
+/// `1/2`: the second of two parts.
+fn part(text: &str) -> Done<(usize, usize)> {
+    let parts = text.split_once('/').and_then(|(part, of)| part.parse().ok().zip(of.parse().ok()));
+    let sound = parts.filter(|(part, of): &(usize, usize)| part < of);
+    sound.ok_or_else(|| format!("--part {text}: not like 0/2"))
+}
+
 fn run(words: &[String]) -> Done<bool> {
     let what = words.first().map(String::as_str).unwrap_or_default();
     if what == "watch-address" {
         let address = words.get(1).and_then(|text| text.parse().ok()).ok_or(USAGE)?;
         return watch::watch(address).map(|()| true);
     }
+    if let "capture-datagrams" | "replay-datagrams" = what {
+        let file = std::path::Path::new(words.get(1).ok_or(USAGE)?);
+        return match what {
+            "capture-datagrams" => datagrams::capture(file),
+            _ => datagrams::replay(file),
+        }
+        .map(|()| true);
+    }
     if what == "list" {
         cases::ALL.iter().for_each(|case| println!("{}", case.name));
         return Ok(true);
     }
-    if !["cases", "failover", "idle", "false-failover", "chaos"].contains(&what) {
+    if !PLAYS.contains(&what) {
         return Err(USAGE.into());
     }
     possible()?;
@@ -86,12 +115,21 @@ fn run(words: &[String]) -> Done<bool> {
     let (only, json) = (value(words, "--only"), value(words, "--json"));
     match what {
         "cases" => {
-            let filter = words.get(1).filter(|word| !word.starts_with('-'));
-            Ok(cases::play(&setup, filter.map_or("", String::as_str)))
+            let jobs = number(words, "--jobs", 1)? as usize;
+            let part = value(words, "--part").map_or(Ok((0, 1)), part)?;
+            if jobs > 1 && value(words, "--part").is_none() {
+                return cases::play_beside(words, jobs);
+            }
+            let word = words.get(1).filter(|word| !word.starts_with('-'));
+            Ok(cases::play(&setup, Wanted { word: word.map_or("", String::as_str), part }))
         }
         "failover" => {
             let rounds = number(words, "--rounds", 20)?;
             bench::failover(&setup, rounds as usize, only, json)
+        }
+        "partitions" => counts::holders(&setup, number(words, "--rounds", 50)? as usize, json),
+        "coordinator-deaths" => {
+            counts::disturbed(&setup, number(words, "--rounds", 50)? as usize, json)
         }
         "idle" => idle::run(&setup, number(words, "--seconds", 60)?, json),
         "false-failover" => unrest::run(&setup, number(words, "--minutes", 10)?, only, json),

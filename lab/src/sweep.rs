@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::cgroup;
+use crate::cgroup::{self, MEMORY};
 use crate::shell::{Done, ip, run};
 
 /// What all names of a lab begin with; its process follows.
@@ -25,6 +25,13 @@ pub(crate) fn sweep() -> Done {
             if dead_owner(&name).is_some() {
                 drop(cgroup::Cgroup::adopt(&name)?);
             }
+        }
+    }
+    // Some machines have no such cgroups.
+    for entry in std::fs::read_dir(MEMORY).into_iter().flatten() {
+        let entry = entry.map_err(failed)?;
+        if dead_owner(&entry.file_name().to_string_lossy()).is_some() {
+            std::fs::remove_dir(entry.path()).map_err(failed)?;
         }
     }
     for name in ip("netns list")?.lines().filter_map(|line| line.split(' ').next()) {

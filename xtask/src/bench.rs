@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::{chaos, shell};
 
 /// What the lab measures.
-const OF_THE_LAB: &[&str] = &["failover", "false-failover", "idle"];
+const OF_THE_LAB: &[&str] =
+    &["failover", "false-failover", "partitions", "coordinator-deaths", "idle"];
 
 /// Runs one measurement, or lists them.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {

@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod dist;
 mod flags;
+mod fuzz;
 mod seeds;
 mod shell;
 mod test;
@@ -37,8 +38,9 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "seeds",
-        usage: "--count N [--seed S]",
-        about: "runs N simulated clusters with faults, from seed S on",
+        usage: "--count N [--seed S] [--fast] [--class C] [--plant P] [--only N,N] [--faults F,F] \
+                [--search DISTURBANCES] [--trace] [--json]",
+        about: "runs N simulated clusters with faults, from seed S on; --fast: built for many",
         run: seeds::run,
     },
     Task {
@@ -46,6 +48,13 @@ const TASKS: &[Task] = &[
         usage: "[ARGUMENT]…",
         about: "breaks real processes in the lab and checks what they did",
         run: chaos::run,
+    },
+    Task {
+        name: "fuzz",
+        usage: "[--target NAME]… [--inputs N | --seconds N] [--jobs N] [--json] [--list]\n      \
+                fuzz --keep | --prove",
+        about: "tries decoders with inputs that grow; --keep: minimises the corpora that are kept",
+        run: fuzz::run,
     },
     Task {
         name: "bench",

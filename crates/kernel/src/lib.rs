@@ -15,6 +15,7 @@ mod lead;
 mod message;
 pub mod replay;
 mod requests;
+mod role;
 mod view;
 
 use std::collections::BTreeSet;

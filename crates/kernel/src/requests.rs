@@ -112,6 +112,9 @@ impl Kernel {
         message: PeerMessage,
         out: &mut Vec<Output>,
     ) {
+        if !self.may_say(from, &message) {
+            return self.hold_to_role(from, message, out);
+        }
         match message {
             PeerMessage::Raft { bytes, proof } => {
                 self.on_raft(pulse, now, from, &bytes, proof, out);

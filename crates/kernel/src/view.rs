@@ -137,8 +137,10 @@ impl Kernel {
             .collect()
     }
 
+    /// What the coordinator sees, where this node is that now: one that was frozen may be asked
+    /// before it has looked at the clock, and others have long decided without it.
     fn coordinator_view(&mut self, pulse: &Pulse, now: Moment) -> Option<View> {
-        self.coordinator.is_settled().then(|| {
+        (self.coordinator.is_settled() && pulse.speaks_for_all(now)).then(|| {
             let group = self.group();
             self.coordinator.view(now, &self.state, pulse, &group)
         })

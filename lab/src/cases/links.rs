@@ -22,7 +22,7 @@ const CALM: Duration = Duration::from_secs(15);
 const HEALED: Span = Span::from_ms(400);
 
 /// Waits; a time under a flaw is the thing under test here.
-fn pass(time: Duration) {
+pub(crate) fn pass(time: Duration) {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         std::thread::park_timeout(left);
@@ -42,9 +42,11 @@ pub(super) fn a_node_cut_on_every_link_never_shares_its_address(
     Ok(format!("an outage of {} ms; never two holders; {}", outage.as_ms(), verdict(cluster)?))
 }
 
-pub(super) fn many_partitions_never_make_two_holders(cluster: &mut Cluster) -> Done<String> {
-    let mut random = Random::new(7);
-    for round in 0..PARTITIONS {
+/// So many partitions, one after the other; the client's longest pause in each.
+pub(crate) fn partitions(cluster: &mut Cluster, rounds: usize) -> Done<Vec<Span>> {
+    let (mut random, mut pauses) = (Random::new(7), Vec::new());
+    for round in 0..rounds {
+        let from = now();
         let lone = NODES[random.below(NODES.len())];
         let rest: Vec<&str> = NODES.iter().filter(|n| **n != lone).copied().collect();
         // Every other one leaves the client with the lone node.
@@ -56,9 +58,15 @@ pub(super) fn many_partitions_never_make_two_holders(cluster: &mut Cluster) -> D
         pass(Duration::from_millis(900 + random.below(900) as u64));
         cluster.network.heal()?;
         pass(Duration::from_millis(random.below(600) as u64));
+        pauses.push(outage(cluster, from));
     }
     cluster.until_whole()?;
     cluster.until_served()?;
+    Ok(pauses)
+}
+
+pub(super) fn many_partitions_never_make_two_holders(cluster: &mut Cluster) -> Done<String> {
+    partitions(cluster, PARTITIONS)?;
     let moves = cluster.holdings()?.len();
     Ok(format!(
         "{PARTITIONS} partitions, {moves} times a host got the address, never a second one; {}",

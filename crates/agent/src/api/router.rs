@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde_json::Value;
 
-use super::access::{Denial, Route, Verb, decide};
+use super::access::{Denial, Route, Rule, Verb, decide};
 use super::call::{Backend, Elsewhere, Problem, Refusal, Reply};
 use super::metrics::Metrics;
 use super::routes;
@@ -41,14 +41,14 @@ impl Connected {
     }
 }
 
-/// The router: a handler for every route of the table.
-pub(super) fn router(api: &Arc<Api>) -> Router {
+/// The router: a handler for every route of a table.
+pub(super) fn router(api: &Arc<Api>, table: fn(Route) -> Rule) -> Router {
     let mut router = Router::new();
     for route in Route::ALL {
-        let rule = route.rule();
+        let rule = table(route);
         let handler = handler(route, rule.verb)
             .layer(DefaultBodyLimit::max(rule.body_max))
-            .layer(from_fn_with_state((Arc::clone(api), route), guard))
+            .layer(from_fn_with_state((Arc::clone(api), route, rule), guard))
             .with_state(Arc::clone(api));
         router = router.route(rule.path, handler);
     }
@@ -89,13 +89,13 @@ fn handler(route: Route, verb: Verb) -> MethodRouter<Arc<Api>> {
 
 /// What stands before every handler.
 async fn guard(
-    State((api, route)): State<(Arc<Api>, Route)>,
+    State((api, route, rule)): State<(Arc<Api>, Route, Rule)>,
     request: Request,
     next: Next,
 ) -> Response {
     let connected = request.extensions().get::<Connected>().cloned();
     let caller = connected.and_then(|connected| connected.caller());
-    let response = match decide(route.rule().who, caller.as_ref()) {
+    let response = match decide(rule.who, caller.as_ref()) {
         Err(denial) => denied(&api, route, &denial),
         Ok(()) => match tokio::time::timeout(api.call_max, next.run(request)).await {
             Ok(response) => response,

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt;
 
+use super::access::{Route, Rule};
 use super::call::Backend;
 use super::metrics::Metrics;
 use super::router::{Api, Connected, router};
@@ -91,9 +92,28 @@ impl ApiServer {
         backend: Arc<dyn Backend>,
         limits: Limits,
     ) -> Result<ApiServer, ListenError> {
+        let table = Route::rule;
+        ApiServer::start_with_table(runtime, listen, tls, metrics, backend, limits, table)
+    }
+
+    /// The same by another table than the one there is: the matrix of calls and certificates
+    /// must notice one in which a check is missing. For that test and nothing else.
+    ///
+    /// # Errors
+    /// [`ListenError`] where an address can't be listened on.
+    #[doc(hidden)]
+    pub fn start_with_table(
+        runtime: &Handle,
+        listen: &[SocketAddr],
+        tls: Arc<Tls>,
+        metrics: Arc<Metrics>,
+        backend: Arc<dyn Backend>,
+        limits: Limits,
+        table: fn(Route) -> Rule,
+    ) -> Result<ApiServer, ListenError> {
         let api = Arc::new(Api { backend, metrics: Arc::clone(&metrics), call_max: limits.call });
         let gate = Gate::new(limits.connections, limits.connections_per_address);
-        let shared = Arc::new(Shared { router: router(&api), tls, metrics, limits, gate });
+        let shared = Arc::new(Shared { router: router(&api, table), tls, metrics, limits, gate });
         let (stopping, _) = watch::channel(false);
         let mut server = ApiServer { addresses: Vec::new(), stopping, listeners: Vec::new() };
         let _inside = runtime.enter();

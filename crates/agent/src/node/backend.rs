@@ -206,9 +206,21 @@ impl NodeBackend {
         self.shared.offer(CoreInput::Operate(by, operation, to));
         match tokio::time::timeout(COMMIT_WAIT, answer).await {
             Ok(Ok(Ok(outcome))) => Ok(outcome),
-            Ok(Ok(Err(refusal))) => Err(refused(&refusal)),
+            Ok(Ok(Err(refusal))) => Err(self.elsewhere(&refusal).unwrap_or(refused(&refusal))),
             _ => Err(refused(&OperationRefusal::Unknown)),
         }
+    }
+
+    /// Where to ask instead: a member without a vote can't forward what an operator asks.
+    fn elsewhere(&self, refusal: &OperationRefusal) -> Option<Reply> {
+        let OperationRefusal::NotCoordinator { coordinator: Some(coordinator) } = refusal else {
+            return None;
+        };
+        let state = Arc::clone(&lock(&self.state));
+        let place = state.spec.nodes.get(coordinator)?;
+        let port = super::peers::ports(&state.spec, coordinator).api;
+        let address = SocketAddr::new(*place.links.first()?, port);
+        Some(Reply::Elsewhere { coordinator: coordinator.clone(), address })
     }
 
     async fn apply(&self, by: String, text: String) -> Answer {
@@ -223,15 +235,12 @@ impl NodeBackend {
             );
             return Err(Reply::Refused(Refusal::Invalid, problem));
         };
-        let state = self.state().await?;
-        if spec == state.spec {
-            return Ok(Reply::Json(json!({
-                "version": state.spec_version, "outcome": Outcome::Unchanged
-            })));
-        }
-        let base = Some(state.spec_version);
+        // That nothing is to be done is for the coordinator to say: this node may lag.
+        let present = self.state().await?.spec_version;
+        let base = Some(present);
         let outcome = self.operate(by, Operation::Apply { spec, text, base }).await?;
-        Ok(Reply::Json(json!({ "version": state.spec_version + 1, "outcome": outcome })))
+        let version = if outcome == Outcome::Unchanged { present } else { present + 1 };
+        Ok(Reply::Json(json!({ "version": version, "outcome": outcome })))
     }
 
     fn authority(&self) -> Result<Authority, Reply> {

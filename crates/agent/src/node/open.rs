@@ -2,6 +2,7 @@
 //! incarnation.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use journal::{OpenError, Options, RealDisk, Recovered, Segments};
 use model::NodeName;
@@ -10,6 +11,11 @@ use model::state::ClusterState;
 use super::files::{DataDir, NodeFile};
 use super::start::{AgentError, with_cause};
 use crate::identity::{Identity, IdentityFiles, wall_s};
+
+/// How often all known nodes are asked for specification and members.
+const OUTLINE_ROUNDS: usize = 20;
+/// Pause between two rounds.
+const OUTLINE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Everything read from disk at a start.
 pub(super) struct Disk {
@@ -32,15 +38,12 @@ pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<
     node = super::superseded::come_back(data, &identity, &node, runtime)?;
     let start = files.next_start(wall_s() * 1_000)?;
     let log = |error: &dyn std::fmt::Display| AgentError::Log(error.to_string());
-    std::fs::create_dir_all(data.log())
-        .map_err(|error| AgentError::Io("make its log directory", error))?;
-    let opened = open_log(data);
-    let (segments, recovered) = match opened {
+    let (segments, recovered) = match open_log(data)? {
         Ok((segments, recovered)) if recovered.is_empty() && node.log_existed => {
             let what = "the log that this incarnation wrote is gone".to_owned();
             drop(segments);
             node = rejoin(data, &identity, &node, runtime, what, String::new())?;
-            open_log(data).map_err(|error| log(&error))?
+            open_log(data)?.map_err(|error| log(&error))?
         }
         Ok(opened) => opened,
         Err(error @ OpenError::Damaged { .. }) => {
@@ -52,7 +55,7 @@ pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<
             let hint = format!("; the damaged log was kept in {}", aside.display());
             node = NodeFile { log_existed: true, ..node };
             node = rejoin(data, &identity, &node, runtime, what, hint)?;
-            open_log(data).map_err(|error| log(&error))?
+            open_log(data)?.map_err(|error| log(&error))?
         }
         Err(error) => return Err(log(&error)),
     };
@@ -75,9 +78,16 @@ pub(super) fn open(data: &DataDir, runtime: &tokio::runtime::Runtime) -> Result<
     Ok(Disk { node, identity, start, segments, recovered, state })
 }
 
-fn open_log(data: &DataDir) -> Result<(Segments<RealDisk>, Recovered), OpenError> {
-    let disk = RealDisk::open(&data.log())?;
-    Segments::open(disk, Options::default())
+type Opened = Result<(Segments<RealDisk>, Recovered), OpenError>;
+
+/// Opens the log in its directory, which is made where there is none: at the first start, and
+/// after a damaged one was set aside.
+fn open_log(data: &DataDir) -> Result<Opened, AgentError> {
+    std::fs::create_dir_all(data.log())
+        .map_err(|error| AgentError::Io("make its log directory", error))?;
+    Ok(RealDisk::open(&data.log())
+        .map_err(OpenError::from)
+        .and_then(|disk| Segments::open(disk, Options::default())))
 }
 
 fn rejoin(
@@ -94,22 +104,87 @@ fn rejoin(
         .map_err(|error| AgentError::Rejoin { what, why: with_cause(&error), aside })
 }
 
+type Outline = (model::ClusterSpec, BTreeMap<NodeName, model::state::Member>);
+
 /// A node that has just joined has no control state yet: it asks the cluster for specification
 /// and members, to know its own addresses and to let its peers in. The log's image of the state
-/// replaces this outline as soon as it comes.
+/// replaces this outline as soon as it comes. Whoever is asked may have come back a moment ago
+/// and know as little: then others are asked, for a while.
 pub(super) fn fetch_outline(
     disk: &Disk,
     runtime: &tokio::runtime::Runtime,
-) -> Result<(model::ClusterSpec, BTreeMap<NodeName, model::state::Member>), AgentError> {
-    let client = crate::api::ApiClient::new(&disk.identity.credential, &disk.node.endpoints)
-        .map_err(|error| AgentError::Log(error.to_string()))?;
-    let answer = runtime
-        .block_on(client.get("/v1/spec"))
-        .map_err(|error| AgentError::Log(error.to_string()))?;
+) -> Result<Outline, AgentError> {
+    let ask = |endpoint: &std::net::SocketAddr| {
+        let client = crate::api::ApiClient::new(&disk.identity.credential, &[*endpoint])
+            .map_err(|error| error.to_string())?;
+        let answer = runtime.block_on(client.get("/v1/spec")).map_err(|e| e.to_string())?;
+        read_outline(&answer, &disk.node.node)
+    };
+    let mut why = "the cluster's endpoints are not known".to_owned();
+    for round in 0..OUTLINE_ROUNDS {
+        if round > 0 {
+            tracing::warn!(why, "nobody tells specification and members; asking again");
+            std::thread::sleep(OUTLINE_PAUSE);
+        }
+        for endpoint in &disk.node.endpoints {
+            match ask(endpoint) {
+                Ok(outline) => return Ok(outline),
+                Err(error) => why = format!("{endpoint}: {error}"),
+            }
+        }
+    }
+    Err(AgentError::Log(format!(
+        "no node tells specification and members, which a node that has just joined needs to \
+         begin ({why}); start this node again once the cluster has a coordinator"
+    )))
+}
+
+/// Only an answer that knows the node itself is of any use to it.
+fn read_outline(answer: &serde_json::Value, me: &NodeName) -> Result<Outline, String> {
     let text = answer.get("text").and_then(|t| t.as_str()).unwrap_or_default();
-    let wrong =
-        || AgentError::Log("the cluster's answer can't be read; compare versions".to_owned());
-    let spec = config::parse(text, "cluster.toml").spec.ok_or_else(wrong)?;
-    let members = serde_json::from_value(answer["members"].clone()).map_err(|_| wrong())?;
-    Ok((spec, members))
+    let spec = config::parse(text, "cluster.toml").spec;
+    let spec = spec.ok_or("its specification can't be read; it may know none yet")?;
+    let members: BTreeMap<NodeName, model::state::Member> =
+        serde_json::from_value(answer["members"].clone()).map_err(|error| error.to_string())?;
+    match members.contains_key(me) {
+        true => Ok((spec, members)),
+        false => Err(format!("it knows no node {me}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_set_aside_has_an_empty_one_in_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::new(directory.path());
+        drop(open_log(&data).unwrap().unwrap());
+        let aside = data.set_log_aside(1).unwrap();
+        let (_, recovered) = open_log(&data).unwrap().unwrap();
+        assert!(recovered.is_empty() && aside.exists());
+    }
+
+    #[test]
+    fn an_outline_is_taken_from_one_that_knows_the_node() {
+        let me: NodeName = "c".parse().unwrap();
+        let text = "[cluster]\nname = \"x\"\n\n[[node]]\nname = \"c\"\nlinks = [\"10.0.0.3\"]\n";
+        let member = model::state::Member {
+            replica: model::ReplicaId(3),
+            role: model::state::MemberRole::Voter,
+            datagram_key: [0; 32],
+            joined: model::ClusterMs(0),
+            drain_until: None,
+            maintenance_until: None,
+        };
+        let members = serde_json::json!({ "c": member });
+        let good = serde_json::json!({ "text": text, "members": members });
+        assert!(read_outline(&good, &me).is_ok());
+        // One that has just come back itself.
+        let empty = serde_json::json!({ "text": "", "members": {} });
+        assert!(read_outline(&empty, &me).is_err());
+        let other = serde_json::json!({ "text": text, "members": {} });
+        assert!(read_outline(&other, &me).unwrap_err().contains("no node c"));
+    }
 }

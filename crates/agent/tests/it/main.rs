@@ -2,6 +2,7 @@
 
 mod api;
 mod identity;
+mod matrix;
 mod net_peers;
 mod net_seal;
 mod net_tls;

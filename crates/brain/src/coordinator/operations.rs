@@ -72,6 +72,10 @@ impl Coordinator {
         }
         let command = match self.command(now, state, &view, operation)? {
             Some(command) => command,
+            // No entry of the log stands behind this answer: it must be true now.
+            None if !pulse.speaks_for_all(now.moment) => {
+                return Err(Refusal::NotCoordinator { coordinator: None });
+            }
             None => return Ok((Taken::Unchanged, out)),
         };
         self.propose_for(now, Some(asker.request), command, reasons, &mut out);

@@ -167,6 +167,7 @@ impl Pulse {
     fn succession_wait(&self, now: Moment, succession: Succession) -> Span {
         let wait = |t: &Timers| match succession {
             Succession::Elected => t.grace,
+            Succession::Transferred if self.config.plants.has(Plant::TransferWaitsGrace) => t.grace,
             Succession::Transferred => t.lease,
         };
         let t = &self.config.timers;
@@ -265,10 +266,19 @@ impl Pulse {
         if let Some(promised) = heartbeat.promised {
             self.note_promise(heartbeat.sender, promised);
         }
-        if let (Some(ack), Some(grant)) = (heartbeat.ack, heartbeat.grant) {
+        if let (Some(ack), Some(grant)) = (heartbeat.ack, heartbeat.grant)
+            && self.may_grant(heartbeat.sender)
+        {
             self.take_grant(now, ack, grant);
         }
         true
+    }
+
+    /// Only one who votes may be coordinator: what anybody else grants is worth nothing, however
+    /// good its certificate. Who leads is not asked: a node may hear its coordinator's grants
+    /// before it hears of the election.
+    fn may_grant(&self, sender: ReplicaId) -> bool {
+        self.raft.configurations.iter().flatten().any(|voters| voters.contains(&sender))
     }
 
     /// When the beat with this number was sent, where it is remembered.
@@ -287,6 +297,7 @@ impl Pulse {
         if from_leader && connected {
             let round_id = Ack { boot: heartbeat.boot, seq: heartbeat.seq };
             self.promise.consider(
+                self.config.plants,
                 now,
                 heartbeat.sender,
                 Promised { term: round.term, round: round_id },

@@ -246,6 +246,20 @@ fn a_lease_after_a_lapse_is_a_new_one_and_says_how_far_the_log_must_be_applied()
 }
 
 #[test]
+fn only_one_who_votes_grants_a_lease() {
+    let mut b = granted(500, ms(40));
+    let before = b.lease_end();
+    b.beat(ms(60));
+    let ack = Some(Ack { boot: 1, seq: 2 });
+    let grant = Some(Grant { term: 9, span: Span::from_ms(3_600_000), commit: 9 });
+    b.receive(ms(61), 0, &Heartbeat { ack, grant, ..beat_of(ReplicaId(4), 1) });
+    assert_eq!(b.lease_end(), before, "a member without a vote gave an hour");
+    let grant = Some(Grant { term: 2, span: Span::from_ms(500), commit: 9 });
+    b.receive(ms(62), 0, &Heartbeat { ack, grant, ..beat_of(A, 2) });
+    assert!(b.lease_end() > before, "and its term 9 keeps nobody else's out");
+}
+
+#[test]
 fn a_grant_of_an_older_term_or_boot_is_passed_over() {
     let mut b = granted(500, ms(40));
     b.beat(ms(60));

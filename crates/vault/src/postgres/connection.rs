@@ -392,7 +392,7 @@ pub(super) fn failure(server: &str, what: impl Into<String>) -> VaultError {
     VaultError::Postgres { server: server.to_owned(), what: what.into() }
 }
 
-fn parse_copy(mut bytes: bytes::Bytes) -> Option<CopyMessage> {
+pub(super) fn parse_copy(mut bytes: bytes::Bytes) -> Option<CopyMessage> {
     let kind = bytes.try_get_u8().ok()?;
     let start = Lsn(bytes.try_get_u64().ok()?);
     match kind {

@@ -6,6 +6,7 @@ mod changes;
 mod connection;
 mod conninfo;
 pub mod exclude;
+pub(crate) mod fuzzing;
 mod lsn;
 mod position;
 pub mod recovery;

@@ -7,6 +7,7 @@ mod catalog;
 pub mod check;
 mod event;
 mod fetch;
+pub(crate) mod fuzzing;
 mod handover;
 mod history;
 mod memory;

@@ -1,10 +1,12 @@
 //! The steps, in the order in which they run: the quickest to fail first. To add one, write its
 //! file and put it into the list.
 
+mod chaos;
 mod clippy;
 mod deny;
 mod docs;
 mod format;
+mod fuzz;
 mod lab;
 mod postgres;
 mod seeds;
@@ -22,8 +24,10 @@ pub(super) static ALL: &[Step] = &[
     unit::STEP,
     docs::STEP,
     deny::STEP,
+    fuzz::STEP,
     seeds::STEP,
     postgres::STEP,
     static_binary::STEP,
     lab::STEP,
+    chaos::STEP,
 ];
