@@ -29,6 +29,8 @@ pub enum Kind {
     Segment = 3,
     /// A piece of a database's log.
     Wal = 4,
+    /// A frame of a spool, which is no part of a repository.
+    Spool = 5,
 }
 
 /// The cipher of an object.

@@ -1,19 +1,19 @@
 //! A file of this machine in which what was received is durable before it is in the repository:
 //! a server that waits for the stream waits for one write to a file that is there already, and
-//! not for an object of a store. It holds pieces as the repository does, sealed and signed, one
-//! after the other, in two halves: one is written anew once all that it held is stored. What a
+//! not for an object of a store. It holds stretches of the log, sealed with the repository's keys,
+//! one after the other, in two halves: one is written anew once all that it held is stored. What a
 //! crash left is stored at the next start.
 //!
 //! It never is a second archive: losing it loses what the repository has not yet.
 
 use super::PIECE_BYTES;
 use super::archive::Archive;
-use super::piece::{Stretch, name_of, read_piece, write_piece};
-use crate::chunk::Compressor;
+use super::piece::{Stretch, name_of};
 use crate::error::{Result, VaultError};
 use crate::keys::KeyRing;
 use crate::postgres::{Lsn, Timeline};
 use crate::repository::Repository;
+use crate::seal::{Kind, open_object, seal_object};
 use rustix::fs::{FlockOperation, fdatasync, flock};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -36,7 +36,6 @@ pub(super) struct Spool {
     halves: [Half; 2],
     /// Which half is written.
     active: usize,
-    compressor: Compressor,
 }
 
 /// A half of the file.
@@ -119,7 +118,7 @@ impl Spool {
                 .map_err(failed("make room for the spool in"))?;
         }
         let halves = [Half::new(), Half::new()];
-        Ok(Spool { path, file, halves, active: 0, compressor: Compressor::new() })
+        Ok(Spool { path, file, halves, active: 0 })
     }
 
     /// Stores what an earlier stream left, and says which stretches that were.
@@ -201,8 +200,10 @@ impl Spool {
         self.file.read_exact_at(&mut object, base + begin).map_err(failed())?;
         let name = name_of(stream, frame.timeline, frame.start, frame.end);
         // One that was torn by a crash was never acknowledged.
-        let piece = read_piece(ring, &name, object, &mut self.compressor).ok();
-        Ok(piece.map(|piece| (frame, piece.bytes)))
+        let bytes = open_object(ring, Kind::Spool, &name, object).ok();
+        let bytes =
+            bytes.filter(|b| frame.start.0.checked_add(b.len() as u64) == Some(frame.end.0));
+        Ok(bytes.map(|bytes| (frame, bytes)))
     }
 
     /// Makes room for so many bytes of a log; false where both halves hold what is not stored.
@@ -210,8 +211,7 @@ impl Spool {
     /// # Errors
     /// Where the file cannot be written.
     pub(super) fn make_room(&mut self, bytes: u64, stored: Lsn) -> Result<bool> {
-        // Bytes that do not compress are kept as they are; statement, signature and seal are less
-        // than a block.
+        // The seal is far less than a block.
         let needed = FRAME_BYTES as u64 + bytes + 4096;
         if needed > HALF_BYTES {
             return Ok(false);
@@ -243,17 +243,16 @@ impl Spool {
         ring: &KeyRing,
         stretch: Stretch<'_>,
         bytes: &[u8],
-        now_ms: i64,
     ) -> Result<()> {
-        let (_, object) = write_piece(ring, stretch, bytes, now_ms, &mut self.compressor);
+        let Stretch { stream, timeline, start, .. } = stretch;
+        let end = Lsn(start.0 + bytes.len() as u64);
+        // Neither signed nor compressed: who waits for it waits for as little as can be, and the
+        // repository's pieces are both.
+        let name = name_of(stream, timeline, start, end);
+        let object = seal_object(ring, Kind::Spool, &name, bytes);
         let half = self.halves[self.active];
-        let frame = Frame {
-            round: half.round,
-            timeline: stretch.timeline,
-            start: stretch.start,
-            end: Lsn(stretch.start.0 + bytes.len() as u64),
-            length: object.len() as u32,
-        };
+        let length = object.len() as u32;
+        let frame = Frame { round: half.round, timeline, start, end, length };
         let mut all = frame.bytes().to_vec();
         all.extend_from_slice(&object);
         let place = self.active as u64 * HALF_BYTES + half.at;
@@ -308,7 +307,7 @@ mod tests {
 
     fn append(spool: &mut Spool, ring: &KeyRing, start: u64, bytes: &[u8]) {
         let stretch = Stretch { stream: STREAM, system: 7, timeline: 1, start: Lsn(start) };
-        spool.append(ring, stretch, bytes, 5).unwrap();
+        spool.append(ring, stretch, bytes).unwrap();
     }
 
     /// What a start after a crash would find in the first half.

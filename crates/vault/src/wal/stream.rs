@@ -12,7 +12,7 @@ use crate::error::{Result, VaultError};
 use crate::keys::KeyRing;
 use crate::postgres::server::{Facts, Slot};
 use crate::postgres::{ConnInfo, Connection, CopyMessage, Lsn, StatusWriter, Timeline};
-use crate::repository::{Clock, Repository};
+use crate::repository::Repository;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,9 +70,9 @@ pub fn run(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<(
     };
     let archive = Archive::open(repository, &request.name, facts.system, facts.segment_bytes)?;
     let slot = Slot::ensure(&mut control, &request.slot)?;
-    let (ring, now_ms) = (Arc::clone(repository.ring()), repository.clock());
+    let ring = Arc::clone(repository.ring());
     let storer = Storer::new(repository, request, control, archive);
-    let mut streamer = Streamer { request, facts, ring, now_ms, storer, spool, server_end: Lsn(0) };
+    let mut streamer = Streamer { request, facts, ring, storer, spool, server_end: Lsn(0) };
     let result = streamer.run(&slot);
     let storer = &mut streamer.storer;
     // Only now that the stream is closed does the server let go of the slot.
@@ -113,7 +113,6 @@ struct Streamer<'a, 'r> {
     request: &'a StreamRequest<'r>,
     facts: Facts,
     ring: Arc<KeyRing>,
-    now_ms: Clock,
     storer: Storer<'a, 'r>,
     spool: Option<Spool>,
     server_end: Lsn,
@@ -222,14 +221,14 @@ impl Streamer<'_, '_> {
             fresh: Vec::new(),
         };
         let every = if self.spool.is_some() { STORE_EVERY } else { Duration::ZERO };
-        let Streamer { request, ring, now_ms, storer, spool, server_end, .. } = self;
+        let Streamer { request, ring, storer, spool, server_end, .. } = self;
         std::thread::scope(|scope| {
             let storing = scope.spawn(|| {
                 let _closing = Closing(&handover);
                 storer.work(&handover, &status, every)
             });
             let mut durably = |receiving: &mut Receiving<'_>| match spool {
-                Some(spool) => receiving.spool(spool, ring, (now_ms)()),
+                Some(spool) => receiving.spool(spool, ring),
                 None => Ok(()),
             };
             let received = receiving.run(stream, request, server_end, &mut durably);
@@ -320,7 +319,7 @@ impl Receiving<'_> {
 
     /// Makes what was received durable in the spool and tells the server. Where the spool is full
     /// of what is not stored yet, the server hears of it once that is.
-    fn spool(&mut self, spool: &mut Spool, ring: &KeyRing, now_ms: i64) -> Result<()> {
+    fn spool(&mut self, spool: &mut Spool, ring: &KeyRing) -> Result<()> {
         let stored = self.handover.stored();
         let begin = Lsn(self.received.0 - self.fresh.len() as u64);
         let from = begin.max(self.spooled).max(stored).min(self.received);
@@ -334,7 +333,7 @@ impl Receiving<'_> {
             let start = Lsn(from.0 + number as u64 * PIECE_BYTES);
             let (stream, system, timeline) = (&self.stream_id, self.system, self.timeline);
             let stretch = Stretch { stream, system, timeline, start };
-            spool.append(ring, stretch, part, now_ms)?;
+            spool.append(ring, stretch, part)?;
         }
         self.spooled = self.received;
         self.status().tell(self.received, self.spooled)
