@@ -120,7 +120,8 @@ pub(crate) fn play_beside(words: &[String], jobs: usize) -> Done<bool> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (told, last) = text.trim_end().rsplit_once('\n').unwrap_or(("", &text));
         let Some((good, bad)) = counts(last) else {
-            return Err(format!("one of {jobs} ended without a count ({}): {text}", output.status));
+            let how = output.status;
+            return Err(format!("one of {jobs} ended without a count ({how}): {text}"));
         };
         println!("{told}");
         (passed, failed) = (passed + good, failed + bad);
