@@ -5,10 +5,12 @@ mod bench;
 mod chaos;
 mod dist;
 mod flags;
+mod fuzz;
 mod seeds;
 mod shell;
 mod test;
 mod tidy;
+mod vault;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,8 +38,9 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "seeds",
-        usage: "--count N [--seed S]",
-        about: "runs N simulated clusters with faults, from seed S on",
+        usage: "--count N [--seed S] [--fast] [--class C] [--plant P] [--only N,N] [--faults F,F] \
+                [--search DISTURBANCES] [--trace] [--json]",
+        about: "runs N simulated clusters with faults, from seed S on; --fast: built for many",
         run: seeds::run,
     },
     Task {
@@ -47,10 +50,23 @@ const TASKS: &[Task] = &[
         run: chaos::run,
     },
     Task {
+        name: "fuzz",
+        usage: "[--target NAME]… [--inputs N | --seconds N] [--jobs N] [--json] [--list]\n      \
+                fuzz --keep | --prove",
+        about: "tries decoders with inputs that grow; --keep: minimises the corpora that are kept",
+        run: fuzz::run,
+    },
+    Task {
         name: "bench",
         usage: "[NAME [ARGUMENT]…]",
         about: "measures; without a name: lists what can be measured",
         run: bench::run,
+    },
+    Task {
+        name: "vault",
+        usage: "[--points N] [--flips N]",
+        about: "the vault's long runs: 500 points in time restored, a million bits flipped",
+        run: vault::run,
     },
     Task {
         name: "dist",

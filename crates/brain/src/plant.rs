@@ -42,11 +42,57 @@ pub enum Plant {
     WaitOutSkipped,
     /// A node that hears of a higher generation goes on in its own.
     SupersededGoesOn,
+    /// A voter binds itself for half of what it promised.
+    PromiseHalved,
+    /// A larger promise is given before it is recorded.
+    PromiseNotRecorded,
+    /// A voter that may not vote stands all the same.
+    StandsWhileBound,
+    /// A renounce entry frees its candidate for every later term.
+    ProofOfAnyTerm,
+    /// A coordinator relies on promises for twice their length.
+    AuthorityDoubled,
+    /// One voter's promise is enough for authority.
+    AuthorityOfOne,
+    /// A witness that leads stays, and solicits promises.
+    WitnessSolicits,
+    /// What has no guard is activated.
+    UnguardedActivation,
+    /// The guard begins to stop when the lease has ended, not before.
+    GuardLate,
+    /// After a transfer a coordinator waits for the grace alone.
+    TransferWaitsGrace,
+    /// A grant is given and not counted.
+    GrantNotCounted,
+    /// A grant is counted without the drift of clocks.
+    GrantWithoutDrift,
+    /// A takeover does not wait for the last grant to pass.
+    TakeoverBeforeLapse,
+    /// A takeover does not bar the node first.
+    TakeoverWithoutBar,
+    /// A barred node is granted again while it holds something.
+    UnbarredAtOnce,
+    /// Evidence for one resource is taken for another's.
+    EvidenceOfAnotherResource,
+    /// A burnt epoch is evidence although its instance runs.
+    EvidenceBeforeStop,
+    /// A committed longer lease is not waited for.
+    AbsenceUncounted,
+    /// A longer lease counts from its commit, not from the request.
+    AbsenceFromCommit,
+    /// Each resource counts its own epochs.
+    EpochPerResource,
+    /// A voter whose disk is lost goes on as the same incarnation.
+    LostDiskKeepsVote,
+    /// A failed sync is reported as written.
+    FailedSyncReported,
+    /// The coordinator applies an entry otherwise than the others.
+    StatesDiffer,
 }
 
 impl Plant {
     /// All planted faults.
-    pub const ALL: [Plant; 18] = [
+    pub const ALL: [Plant; 41] = [
         Plant::VoteBeforePromiseEnds,
         Plant::PromiseForgottenByRestart,
         Plant::LeaseFromReceipt,
@@ -65,6 +111,29 @@ impl Plant {
         Plant::GenerationNotRaised,
         Plant::WaitOutSkipped,
         Plant::SupersededGoesOn,
+        Plant::PromiseHalved,
+        Plant::PromiseNotRecorded,
+        Plant::StandsWhileBound,
+        Plant::ProofOfAnyTerm,
+        Plant::AuthorityDoubled,
+        Plant::AuthorityOfOne,
+        Plant::WitnessSolicits,
+        Plant::UnguardedActivation,
+        Plant::GuardLate,
+        Plant::TransferWaitsGrace,
+        Plant::GrantNotCounted,
+        Plant::GrantWithoutDrift,
+        Plant::TakeoverBeforeLapse,
+        Plant::TakeoverWithoutBar,
+        Plant::UnbarredAtOnce,
+        Plant::EvidenceOfAnotherResource,
+        Plant::EvidenceBeforeStop,
+        Plant::AbsenceUncounted,
+        Plant::AbsenceFromCommit,
+        Plant::EpochPerResource,
+        Plant::LostDiskKeepsVote,
+        Plant::FailedSyncReported,
+        Plant::StatesDiffer,
     ];
 }
 
@@ -72,7 +141,7 @@ impl Plant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Plants {
     #[cfg(feature = "plant")]
-    bits: u32,
+    bits: u64,
 }
 
 impl Plants {
@@ -86,7 +155,7 @@ impl Plants {
     #[cfg(feature = "plant")]
     #[must_use]
     pub fn one(plant: Plant) -> Plants {
-        Plants { bits: 1 << plant as u32 }
+        Plants { bits: 1 << plant as u64 }
     }
 
     /// Whether this fault is planted.
@@ -94,7 +163,7 @@ impl Plants {
     #[inline]
     pub fn has(self, plant: Plant) -> bool {
         #[cfg(feature = "plant")]
-        return self.bits & (1 << plant as u32) != 0;
+        return self.bits & (1 << plant as u64) != 0;
         #[cfg(not(feature = "plant"))]
         {
             let _ = plant;

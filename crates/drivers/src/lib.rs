@@ -14,6 +14,8 @@
 pub mod address;
 pub mod client;
 pub mod contract;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 pub mod health;
 pub mod launcher;

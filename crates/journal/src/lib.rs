@@ -9,6 +9,8 @@
 mod chain;
 mod disk;
 mod durations;
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod membership;
 mod memory_disk;

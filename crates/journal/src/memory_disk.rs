@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use crate::disk::{Disk, DiskError, DiskOperation};
 
@@ -79,6 +80,8 @@ struct Contents {
     synced: usize,
     /// What was cut since the last sync, to come back in a power loss.
     cut: Option<Vec<u8>>,
+    /// Bytes that a failed sync dropped: they can be read until power fails.
+    dropped: Vec<Range<usize>>,
 }
 
 #[derive(Debug, Clone)]
@@ -100,9 +103,14 @@ pub struct MemoryDisk {
     syncs: u64,
     faults: Vec<Fault>,
     capacity: Option<u64>,
+    forgetful: bool,
+    sync_fails: bool,
+    no_descriptors: bool,
 }
 
 const SECTOR_BYTES: u64 = 512;
+/// The system's error for a process, or a machine, without file descriptors left (`EMFILE`).
+const TOO_MANY_OPEN_FILES: i32 = 24;
 
 fn apply(names: &mut BTreeMap<String, u64>, change: &DirectoryChange) {
     match change {
@@ -144,12 +152,49 @@ impl MemoryDisk {
     /// Takes all planted failures away, as a repaired machine.
     pub fn heal(&mut self) {
         self.faults.clear();
+        self.sync_fails = false;
     }
 
     /// Limits the bytes of all files together; appends beyond it write what fits and then fail
     /// as a full disk does.
     pub fn set_capacity(&mut self, bytes: Option<u64>) {
         self.capacity = bytes;
+    }
+
+    /// The bytes of all files together.
+    pub fn used_bytes(&self) -> u64 {
+        let files = self.names.values().filter_map(|id| self.files.get(id));
+        files.map(|contents| contents.data.len() as u64).sum()
+    }
+
+    /// From now on what a failed sync should have made durable can still be read, no later sync
+    /// of that file reports an error, and none brings it to the disk: a power loss finds it
+    /// missing. Linux file systems are like that (Rebello et al., "Can Applications Recover from
+    /// fsync Failures?", 2020).
+    pub fn set_forgetful(&mut self) {
+        self.forgetful = true;
+    }
+
+    /// The next sync of a file's contents fails, once.
+    pub fn fail_next_sync(&mut self) {
+        self.sync_fails = true;
+    }
+
+    /// Whether files can be created: without descriptors they can't.
+    pub fn set_no_descriptors(&mut self, none: bool) {
+        self.no_descriptors = none;
+    }
+
+    /// Changes a file's contents behind the log's back, durably: rot, and writes that were lost
+    /// or went astray. Returns false where there is no such file.
+    pub fn damage(&mut self, name: &str, how: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let Some(contents) = self.names.get(name).and_then(|id| self.files.get_mut(id)) else {
+            return false;
+        };
+        how(&mut contents.data);
+        contents.synced = contents.synced.min(contents.data.len());
+        contents.dropped.retain(|range| range.end <= contents.synced);
+        true
     }
 
     /// Inverts one bit, as rot does. Returns false where there is no such byte.
@@ -163,7 +208,12 @@ impl MemoryDisk {
 
     /// Empties the directory: the machine got a new disk.
     pub fn wipe(&mut self) {
-        *self = Self { operations: self.operations, syncs: self.syncs, ..Self::default() };
+        *self = Self {
+            operations: self.operations,
+            syncs: self.syncs,
+            forgetful: self.forgetful,
+            ..Self::default()
+        };
     }
 
     /// The power fails and comes back: `keep` decides how much of each unsynced piece survives.
@@ -186,7 +236,7 @@ impl MemoryDisk {
         }
         let alive: Vec<u64> = self.names.values().copied().collect();
         self.files.retain(|id, _| alive.contains(id));
-        self.faults.clear();
+        self.heal();
     }
 
     /// Counts a changing operation and fails it where a fault is planted.
@@ -220,10 +270,8 @@ impl MemoryDisk {
     }
 
     fn free_bytes(&self) -> usize {
-        let used: usize =
-            self.names.values().filter_map(|id| self.files.get(id)).map(|c| c.data.len()).sum();
-        let capacity = self.capacity.map_or(usize::MAX, |c| usize::try_from(c).unwrap_or(0));
-        capacity.saturating_sub(used)
+        let Some(capacity) = self.capacity else { return usize::MAX };
+        usize::try_from(capacity.saturating_sub(self.used_bytes())).unwrap_or(usize::MAX)
     }
 
     fn change(&mut self, change: DirectoryChange) {
@@ -251,7 +299,22 @@ impl Contents {
                 self.lose_sector(sector);
             }
         }
+        for range in std::mem::take(&mut self.dropped).into_iter().rev() {
+            if range.end >= self.data.len() {
+                self.data.truncate(range.start);
+            } else {
+                self.data[range].fill(0);
+            }
+        }
         self.synced = self.data.len();
+    }
+
+    /// A failed sync: the system takes what it could not write for written.
+    fn drop_unsynced(&mut self) {
+        if self.synced < self.data.len() {
+            self.dropped.push(self.synced..self.data.len());
+            self.synced = self.data.len();
+        }
     }
 
     fn lose_sector(&mut self, sector: u64) {
@@ -286,6 +349,10 @@ impl Disk for MemoryDisk {
 
     fn create(&mut self, name: &str) -> Result<(), DiskError> {
         self.begin(DiskOperation::Create, name).map_err(|(e, _)| e)?;
+        if self.no_descriptors {
+            let none = io::Error::from_raw_os_error(TOO_MANY_OPEN_FILES);
+            return Err(DiskError::new(DiskOperation::Create, name, none));
+        }
         if self.names.contains_key(name) {
             let taken = io::ErrorKind::AlreadyExists.into();
             return Err(DiskError::new(DiskOperation::Create, name, taken));
@@ -313,8 +380,19 @@ impl Disk for MemoryDisk {
     }
 
     fn sync_data(&mut self, name: &str) -> Result<(), DiskError> {
-        self.begin(DiskOperation::SyncData, name).map_err(|(e, _)| e)?;
+        let fails = std::mem::take(&mut self.sync_fails).then_some(io::ErrorKind::Other);
+        let begun = match self.begin(DiskOperation::SyncData, name) {
+            Ok(()) => fails.map_or(Ok(()), |kind| {
+                Err(DiskError::new(DiskOperation::SyncData, name, kind.into()))
+            }),
+            Err((error, _)) => Err(error),
+        };
+        let forgetful = self.forgetful;
         let contents = self.contents_mut(DiskOperation::SyncData, name)?;
+        if begun.is_err() && forgetful {
+            contents.drop_unsynced();
+        }
+        begun?;
         contents.synced = contents.data.len();
         contents.cut = None;
         self.syncs += 1;
@@ -338,6 +416,7 @@ impl Disk for MemoryDisk {
         if length < contents.synced {
             contents.cut = Some(contents.data[length..contents.synced].to_vec());
             contents.synced = length;
+            contents.dropped.retain(|range| range.end <= length);
         }
         contents.data.truncate(length);
         Ok(())

@@ -32,6 +32,13 @@ impl Replica {
     /// The next piece of work, or `None` when there is nothing to do now. Call it until then
     /// after every call that changes the replica.
     pub fn work(&mut self) -> Option<Work> {
+        // Most calls find nothing: they are to cost nothing.
+        let free = self.held.len() < MAX_WRITES_IN_FLIGHT;
+        let begins = || self.found_first || self.queued_snapshot.is_some() || self.node.has_ready();
+        let waits = !self.outbox.is_empty() || !self.reads.is_empty() || self.installed.is_some();
+        if !waits && !(free && begins()) {
+            return None;
+        }
         let mut work = Work {
             send: std::mem::take(&mut self.outbox),
             reads: std::mem::take(&mut self.reads),

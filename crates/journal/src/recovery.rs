@@ -105,6 +105,8 @@ struct Scan {
     next_sequence: u64,
     /// The highest `synced` of any record so far.
     synced: u64,
+    /// The last record that is more than a note.
+    last_content: u64,
     chain: Chain,
     /// The chain before the segment that is being read.
     chain_before_segment: Chain,
@@ -143,7 +145,7 @@ pub(crate) fn open<D: Disk>(
         superseded: chosen.bad,
         next_sequence: scan.next_sequence,
         synced: scan.next_sequence - 1,
-        last_content: scan.next_sequence - 1,
+        last_content: scan.last_content.min(scan.next_sequence - 1),
         noted: scan.synced,
         chain: scan.chain,
         hard_state: scan.replay.hard_state,
@@ -171,21 +173,39 @@ fn mend<D: Disk>(
         }
         recovered.notes.push(Note::TornTail { file, offset: cut.offset, bytes: cut.bytes });
     }
-    // What a killed process appended may be in the page cache alone: it counts only once durable.
+    for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
+        log.disk.remove(name)?;
+    }
     if let Some(last) = log.segments.back() {
-        log.disk.sync_data(&segment_name(last.first_sequence))?;
+        let name = segment_name(last.first_sequence);
+        if log.last_content > log.noted {
+            write_anew(&mut log.disk, &name)?;
+        } else {
+            log.disk.sync_data(&name)?;
+        }
     }
     for name in names {
-        let unfinished = name.ends_with(TEMPORARY);
         let unneeded = parse_snapshot(name).is_some_and(|(index, sequence)| {
             !log.snapshots.contains(&Kept { index, sequence }) && !log.superseded.contains(name)
         });
-        if unneeded || unfinished {
+        if unneeded {
             log.disk.remove(name)?;
         }
     }
     log.disk.sync_dir()?;
     Ok((log, recovered))
+}
+
+/// What no record calls durable may be in the page cache alone. To sync the file is not enough:
+/// after a sync that failed in the process before, the system takes such pages for written, and
+/// no later sync brings them to the disk. Pages of a new file are written for certain.
+fn write_anew<D: Disk>(disk: &mut D, name: &str) -> Result<(), DiskError> {
+    let temporary = format!("{name}{TEMPORARY}");
+    let bytes = disk.read(name)?;
+    disk.create(&temporary)?;
+    disk.append(&temporary, &bytes)?;
+    disk.sync_data(&temporary)?;
+    disk.rename(&temporary, name)
 }
 
 fn parse_segment(name: &str) -> Option<u64> {
@@ -205,6 +225,7 @@ impl Scan {
             segments: VecDeque::new(),
             next_sequence,
             synced: 0,
+            last_content: 0,
             chain: Chain::EMPTY,
             chain_before_segment: Chain::EMPTY,
             replay: Replay::new(next_sequence == 1),
@@ -273,6 +294,9 @@ impl Scan {
         }
         if let (Record::Entry(entry), Some(segment)) = (&record, self.segments.back_mut()) {
             segment.max_index = segment.max_index.max(entry.index);
+        }
+        if !matches!(record, Record::Synced) {
+            self.last_content = header.sequence;
         }
         self.replay
             .accept(header.sequence, record)

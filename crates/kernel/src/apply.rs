@@ -2,6 +2,7 @@
 
 use brain::cluster::{self, Applied};
 use brain::coordinator::Now;
+use brain::plant::Plant;
 use brain::pulse::Pulse;
 use journal::{Committed, Payload};
 use model::command::{Command, Entry};
@@ -28,7 +29,7 @@ impl Kernel {
             out.extend(work.write.map(Output::Write));
             for message in work.send {
                 let to = ReplicaId(message.to);
-                let proof = self.proof_for(&message);
+                let proof = self.proof_for(pulse, &message);
                 match journal::encode_message(&message) {
                     Ok(bytes) => {
                         out.push(Output::Send(to, crate::PeerMessage::Raft { bytes, proof }));
@@ -94,6 +95,9 @@ impl Kernel {
         let events = self.state.history.back().map_or(0, |event| event.index);
         let applied = cluster::apply(&mut self.state, committed.index, &entry);
         let own_term = self.leads == Some(committed.term);
+        if own_term && pulse.plants().has(Plant::StatesDiffer) {
+            self.state.wall_ms += 1;
+        }
         let (state, moment) = (&self.state, now.moment);
         self.coordinator.on_applied(moment, state, &entry, applied, own_term);
         if applied == Applied::Done {

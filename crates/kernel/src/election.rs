@@ -1,6 +1,7 @@
 //! The filter in front of the log library (rule 1), and when this node stands.
 
 use brain::coordinator::Now;
+use brain::plant::Plant;
 use brain::pulse::Pulse;
 use brain::pulse::promise::Ballot;
 use journal::{Message, MessageType, StepError};
@@ -98,8 +99,12 @@ impl Kernel {
     }
 
     /// The proof to send along with a message.
-    pub(crate) fn proof_for(&self, message: &Message) -> Option<Renounced> {
+    pub(crate) fn proof_for(&self, pulse: &Pulse, message: &Message) -> Option<Renounced> {
+        let of_any_term = pulse.plants().has(Plant::ProofOfAnyTerm);
         match message.msg_type() {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if of_any_term => {
+                self.state.renounced.filter(|p| p.candidate == self.config.replica)
+            }
             MessageType::MsgRequestVote => self
                 .proof
                 .filter(|p| p.candidate == self.config.replica && p.term + 1 == message.term),
@@ -122,7 +127,9 @@ impl Kernel {
         let lone = configurations.iter().all(|voters| voters.len() == 1);
         let silent = now.moment.since(self.leader_heard) > pulse.timers().promise;
         let ballot = Ballot { candidate: me, term: status.term + 1, proof: None };
-        if !pulse.may_support(now.moment, ballot) || !(silent || lone || status.leader.is_none()) {
+        let careless = pulse.plants().has(Plant::StandsWhileBound);
+        let may_stand = careless || pulse.may_support(now.moment, ballot);
+        if !may_stand || !(silent || lone || status.leader.is_none()) {
             // The wait for a turn begins when the promise ends, not before.
             self.stand_after = self.stand_after.max(pulse.promised_until() + h * self.turn());
             return;

@@ -4,7 +4,7 @@ use brain::coordinator::Now;
 use brain::member::InstanceEvent;
 use brain::plant::Plant;
 use brain::pulse::{Pulse, PulseConfig};
-use journal::{MemoryDisk, Options, Recovered, Replica, ReplicaConfig, Segments};
+use journal::{MemoryDisk, OpenError, Options, Recovered, Replica, ReplicaConfig, Segments};
 use kernel::{Input, Kernel, KernelConfig, Output};
 use model::state::ClusterState;
 use model::{ReplicaId, Span};
@@ -58,13 +58,17 @@ impl World {
         };
         let mut disk = disk;
         disk.heal();
+        let spare = (self.now <= self.nodes[n].hindered_until).then(|| disk.clone());
         let (segments, mut recovered) = match open(disk) {
             Ok(opened) => opened,
-            Err(what) => return self.fail(Violation { rule: "S4", what }),
+            Err(OpenError::Damaged { .. }) if self.nodes[n].damaged.is_some() => {
+                self.note(|| format!("{} finds its log damaged", node_name(n)));
+                self.coverage.hit("damage-found");
+                return self.set_aside(n);
+            }
+            Err(error) => return self.cannot_open(n, spare, &error),
         };
-        if recovered.notes().iter().any(|note| matches!(note, journal::Note::TornTail { .. })) {
-            self.coverage.hit("torn-tail");
-        }
+        self.judge_start(n, &recovered);
         let founder = replica.0 <= self.plan.kinds.len() as u64;
         if recovered.is_empty() && founder && self.plan.kinds[n] != Kind::Member {
             let kinds = self.plan.kinds.iter().enumerate();
@@ -75,6 +79,18 @@ impl World {
         }
         self.nodes[n].disk = Disk::Open(Box::new(segments));
         self.begin_agent(n, replica, recovered);
+    }
+
+    /// Where the disk is full or no file can be created that is no wonder: it is tried again.
+    fn cannot_open(&mut self, n: usize, disk: Option<MemoryDisk>, error: &OpenError) {
+        match (disk, error) {
+            (Some(disk), OpenError::Disk(_)) => {
+                self.nodes[n].disk = Disk::Closed(disk);
+                self.coverage.hit("start-refused-by-disk");
+                self.restart_agent_after(n, 500 * MILLI);
+            }
+            _ => self.fail(Violation { rule: "S4", what: error.to_string() }),
+        }
     }
 
     fn begin_agent(&mut self, n: usize, replica: ReplicaId, recovered: Recovered) {
@@ -290,10 +306,7 @@ impl World {
                 self.refresh_peers(n);
                 self.notice_promotion(n);
             }
-            Output::Halt(why) => {
-                let why = format!("{} halts: {why}", node_name(n));
-                self.fail(Violation { rule: "S4", what: why });
-            }
+            Output::Halt(why) => self.on_halt(n, &why),
         }
     }
 
@@ -310,8 +323,8 @@ impl World {
         let done = segments.append(&writes);
         let appended = agent.appended;
         let sync = node.sync;
-        if done.is_err() {
-            return self.stop_for_disk(n);
+        if let Err(fatal) = done {
+            return self.stop_for_disk(n, &fatal.cause);
         }
         let delay = self.rng.range(sync / 2, sync * 2);
         self.after(delay, Ev::Synced { node: n, run });
@@ -334,8 +347,10 @@ impl World {
             return;
         }
         let idle = agent.queue.is_empty();
-        if segments.sync().is_err() || segments.settle(idle).is_err() {
-            return self.stop_for_disk(n);
+        let synced = segments.sync().and_then(|()| segments.settle(idle));
+        let careless = self.plan.plants.has(Plant::FailedSyncReported);
+        if let Some(fatal) = synced.err().filter(|_| !careless) {
+            return self.stop_for_disk(n, &fatal.cause);
         }
         agent.syncing = !idle;
         let written = agent.appended.take();
@@ -346,14 +361,6 @@ impl World {
         if let Some(id) = written {
             self.drive(n, Input::Written(id));
         }
-    }
-
-    /// An error of the disk ends the agent; a restart reads what is there.
-    fn stop_for_disk(&mut self, n: usize) {
-        self.note(|| format!("{} stops: its disk failed", node_name(n)));
-        self.kill_agent(n);
-        let delay = self.rng.skewed(50 * MILLI, 3_000 * MILLI);
-        self.restart_agent_after(n, delay);
     }
 
     pub(crate) fn on_promise(&mut self, n: usize, run: u32, promise: Span) {
@@ -388,8 +395,8 @@ impl World {
     }
 }
 
-pub(crate) fn open(disk: MemoryDisk) -> Result<(Segments<MemoryDisk>, Recovered), String> {
-    Segments::open(disk, Options { segment_bytes: SEGMENT_BYTES }).map_err(|e| e.to_string())
+pub(crate) fn open(disk: MemoryDisk) -> Result<(Segments<MemoryDisk>, Recovered), OpenError> {
+    Segments::open(disk, Options { segment_bytes: SEGMENT_BYTES })
 }
 
 #[cfg(feature = "plant")]

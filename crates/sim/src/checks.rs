@@ -177,7 +177,9 @@ impl World {
             }
         }
         let state = agent.kernel.state();
-        let hash = (state.index % HASH_EVERY == 0 && state.index == to).then(|| hash(state));
+        let room = &mut self.room;
+        let due = state.index % HASH_EVERY == 0 && state.index == to;
+        let hash = due.then(|| hash(state, room));
         if let Some(index) = differs {
             let what = format!("{} holds another entry {index} than others", node_name(n));
             return self.fail(Violation { rule: "S3", what });
@@ -262,6 +264,20 @@ impl World {
             .collect();
         for under in left {
             self.require(is_of_this_lease(&Left { replica, under, shown }));
+        }
+        self.check_guard_in_time(n);
+    }
+
+    /// Rule 3: what is active has stopped by the lease's end, so it began to stop before.
+    fn check_guard_in_time(&mut self, n: usize) {
+        let local = self.local(n);
+        let node = &self.nodes[n];
+        let stopping = self.stopping(n);
+        let late = node.page.is_none_or(|page| local + stopping >= page.end);
+        let left = node.instances.values().any(|inst| inst.epoch.is_some() && !inst.ending);
+        if late && left {
+            let what = format!("{} left an instance running when it had to begin", node_name(n));
+            self.fail(Violation { rule: "lease", what });
         }
     }
 
@@ -354,7 +370,7 @@ impl World {
             EventKind::Applied { .. } => self.coverage.hit("spec-change"),
             EventKind::Quarantined { .. } => self.coverage.hit("quarantine"),
             EventKind::SwitchoverBegan { .. } => self.coverage.hit("switchover"),
-            _ => {}
+            other => self.coverage.hit_event(other),
         }
     }
 
@@ -446,6 +462,9 @@ impl World {
     }
 }
 
-pub(crate) fn hash(state: &ClusterState) -> blake3::Hash {
-    blake3::hash(&postcard::to_allocvec(state).expect("plain data has an encoding"))
+/// A state's hash; `bytes` is room that is used again and again.
+pub(crate) fn hash(state: &ClusterState, bytes: &mut Vec<u8>) -> blake3::Hash {
+    bytes.clear();
+    *bytes = postcard::to_extend(state, std::mem::take(bytes)).expect("plain data has an encoding");
+    blake3::hash(bytes)
 }

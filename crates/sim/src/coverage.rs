@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use model::state::EventKind;
+
 use crate::fault::Fault;
 
 /// Things that have to happen besides the faults.
@@ -20,14 +22,62 @@ pub const EVENTS: &[&str] = &[
     "filtered-vote",
     "profile-change",
     "spec-change",
+    "resource-taken-out-or-put-back",
     "switchover",
     "quarantine",
     "forced-reboot",
     "stuck-recorded",
     "stop-of-another",
     "resync",
+    "action-start-active",
+    "action-start-standby",
+    "action-promote",
+    "action-demote",
+    "action-stop",
+    "action-stop-at-once",
+    "step-started",
+    "step-promoted",
+    "step-demoted",
+    "step-stopped",
+    "step-not-stopped",
+    "step-burnt",
+    "event-joined",
+    "event-releasing",
+    "event-failed",
+    "event-cleared",
+    "event-switchover-ended",
+    "event-maintenance-began",
+    "event-maintenance-ended",
+    "event-drain-began",
+    "event-drain-ended",
+    "event-absent",
+    "message-append",
+    "message-append-reply",
+    "message-vote-request",
+    "message-vote-reply",
+    "message-snapshot",
+    "message-heartbeat",
+    "message-heartbeat-reply",
+    "message-stand-now",
+    "message-pre-vote-request",
+    "message-pre-vote-reply",
+    "message-report",
+    "message-operate",
+    "message-answer",
+    "message-want-absence",
     "guard-stopped-an-instance",
     "torn-tail",
+    "bad-snapshot-got-around",
+    "damage-found",
+    "damage-harmless",
+    "end-lost-in-silence",
+    "safe-halt",
+    "start-refused-by-disk",
+    "start-refused-without-descriptors",
+    "stopped-by-disk-error",
+    "stopped-by-failed-sync",
+    "stopped-by-full-disk",
+    "stopped-without-descriptors",
     "learner-promoted",
     "member-node",
     "witness-led",
@@ -53,6 +103,28 @@ impl Coverage {
     /// Notes one occurrence.
     pub fn hit(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Notes so many.
+    pub(crate) fn add_count(&mut self, what: &'static str, count: u64) {
+        *self.counts.entry(what).or_default() += count;
+    }
+
+    /// Notes a change of the control state.
+    pub(crate) fn hit_event(&mut self, what: &EventKind) {
+        self.hit(match what {
+            EventKind::Joined { .. } => "event-joined",
+            EventKind::Releasing { .. } => "event-releasing",
+            EventKind::Failed { .. } => "event-failed",
+            EventKind::Cleared { .. } => "event-cleared",
+            EventKind::SwitchoverEnded { .. } => "event-switchover-ended",
+            EventKind::MaintenanceBegan { .. } => "event-maintenance-began",
+            EventKind::MaintenanceEnded { .. } => "event-maintenance-ended",
+            EventKind::DrainBegan { .. } => "event-drain-began",
+            EventKind::DrainEnded { .. } => "event-drain-ended",
+            EventKind::Absent { .. } => "event-absent",
+            _ => "event-other",
+        });
     }
 
     /// How often it occurred.

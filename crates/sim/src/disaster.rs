@@ -16,6 +16,7 @@ use model::{Moment, ReplicaId};
 use crate::cluster::{join_request, node_name};
 use crate::event::{Act, Ev, Part};
 use crate::plan::{Class, Kind, MILLI, SECOND};
+use crate::storage::new_disk;
 use crate::world::{Disk, Page, World};
 
 /// Indices that a generation skips here: more than a run writes.
@@ -94,7 +95,7 @@ impl World {
                 Loss::AgentAndDisk => {
                     self.kill_agent(n);
                     let node = &mut self.nodes[n];
-                    node.disk = Disk::Closed(MemoryDisk::new());
+                    node.disk = Disk::Closed(new_disk());
                     node.replica = None;
                     node.promise = model::Span::ZERO;
                     node.bound_until = 0;
@@ -165,7 +166,7 @@ impl World {
         mut disk: MemoryDisk,
     ) -> Result<(MemoryDisk, u64), String> {
         disk.heal();
-        let (_, old) = crate::agent::open(disk)?;
+        let (_, old) = crate::agent::open(disk).map_err(|e| e.to_string())?;
         let before =
             replay(&old).map_err(|(index, error)| format!("entry {index}: {error}"))?.whole;
         let with = self.refounding(n, &before, old.end().index);
@@ -183,7 +184,7 @@ impl World {
             Recovered::bootstrap_at(&[replica.0], image, at).map_err(|e| e.to_string())?;
         let mut log =
             Replica::new(ReplicaConfig::new(replica.0), recovered).map_err(|e| e.to_string())?;
-        let (mut segments, _) = crate::agent::open(MemoryDisk::new())?;
+        let (mut segments, _) = crate::agent::open(new_disk()).map_err(|e| e.to_string())?;
         while let Some(work) = log.work() {
             if let Some(write) = work.write {
                 let id = write.id;
@@ -285,7 +286,7 @@ impl World {
         node.page = node.page.map(|page| Page { end: Moment::ZERO, token: page.token + 1 });
         self.kill_agent(n);
         let node = &mut self.nodes[n];
-        node.disk = Disk::Closed(MemoryDisk::new());
+        node.disk = Disk::Closed(new_disk());
         node.replica = None;
         node.rejoining = None;
         let delay = self.rng.range(100 * MILLI, 500 * MILLI);

@@ -28,6 +28,20 @@ pub(crate) enum Step {
     Burnt,
 }
 
+impl Step {
+    /// Its name among the transitions that have to be seen.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Step::Started => "step-started",
+            Step::Promoted => "step-promoted",
+            Step::Demoted => "step-demoted",
+            Step::Stopped => "step-stopped",
+            Step::StopLate => "step-not-stopped",
+            Step::Burnt => "step-burnt",
+        }
+    }
+}
+
 /// The acts of a disaster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -48,6 +62,7 @@ pub(crate) enum Undo {
     Sync { node: usize, machine: u32 },
     Starve { node: usize },
     Healthy { node: usize, id: u64 },
+    Storage { node: usize },
 }
 
 #[derive(Debug, Clone)]

@@ -22,6 +22,12 @@ macro_rules! faults {
                     $(Fault::$name => $text,)*
                 }
             }
+
+            /// The fault of that name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Fault> {
+                Fault::ALL.iter().copied().find(|fault| fault.name() == name)
+            }
         }
     };
 }
@@ -73,6 +79,18 @@ faults! {
     SlowDisk => "slow-disk",
     /// A disk operation fails.
     DiskError => "disk-error",
+    /// A sync fails, and what it should have made durable is dropped.
+    SyncError => "sync-error",
+    /// The disk is full.
+    DiskFull => "disk-full",
+    /// No file descriptors are left: no new file, no new connection, no new process.
+    DescriptorsGone => "descriptors-gone",
+    /// A bit of a file changes.
+    BitRot => "bit-rot",
+    /// A write that was reported as durable is not there after a loss of power.
+    LostWrite => "lost-write",
+    /// A sector was written to another place than it belongs.
+    MisdirectedWrite => "misdirected-write",
     /// A machine comes back with an empty disk.
     LostDisk => "lost-disk",
     /// The processor is withheld from an agent.
@@ -96,6 +114,12 @@ const BESIDE_RECOVERY: [Fault; 7] = [
 ];
 
 impl Fault {
+    /// Whether a node that meets it is no voter any more until it has joined anew.
+    fn costs_a_voter(self) -> bool {
+        use Fault::{BitRot, LostDisk, LostWrite, MisdirectedWrite};
+        matches!(self, BitRot | LostDisk | LostWrite | MisdirectedWrite)
+    }
+
     /// The classes that are on in one run: each with even odds, so that runs differ in kind and
     /// not only in timing ("swarm testing", Groce et al., 2012).
     pub(crate) fn draw(rng: &mut Rng, class: Class) -> Vec<Fault> {
@@ -109,6 +133,6 @@ impl Fault {
         // A lost disk beside a node that stays bad is one loss too many for three.
         let lasting = matches!(class, Class::Minority | Class::Flapping);
         let drawn = all.iter().copied().filter(|_| rng.permille(share));
-        drawn.filter(|fault| !lasting || *fault != Fault::LostDisk).collect()
+        drawn.filter(|fault| !lasting || !fault.costs_a_voter()).collect()
     }
 }

@@ -4,7 +4,7 @@ use brain::invariants::lease::{Activation, covers};
 use brain::member::{Action, InstanceEvent, Running, StartRole, Undone};
 use brain::plant::Plant;
 use model::report::{Failure, InstancePhase};
-use model::{Epoch, Moment};
+use model::{Epoch, Moment, Span};
 
 use crate::cluster::{RESOURCES, node_name, resource_name, resource_number};
 use crate::event::{Ev, Part, Step};
@@ -74,6 +74,7 @@ impl World {
             let action = Box::new(action);
             return self.at(awake, Ev::Act { node: n, launcher, action });
         }
+        self.coverage.hit(action_name(&action));
         match action {
             Action::Start { resource, number, role } => {
                 if let Some(r) = resource_number(&resource) {
@@ -160,6 +161,11 @@ impl World {
             }
             return;
         }
+        if self.now < self.nodes[n].no_descriptors_until {
+            self.coverage.hit("start-refused-without-descriptors");
+            let failure = Failure::StartFailed("too many open files".into());
+            return self.refuse(n, r, failure, false);
+        }
         if self.misbehaves(3) {
             return self.refuse(n, r, Failure::StartFailed("no such file".into()), false);
         }
@@ -216,10 +222,11 @@ impl World {
         let node = &self.nodes[n];
         let stopping = self.stopping(n);
         let armed = node.page.is_some_and(|page| local + stopping < page.end);
-        node.guard.is_some() && armed && epoch > node.seen[r]
+        let guarded = node.guard.is_some() || self.plan.plants.has(Plant::UnguardedActivation);
+        guarded && armed && epoch > node.seen[r]
     }
 
-    fn stopping(&self, n: usize) -> model::Span {
+    pub(crate) fn stopping(&self, n: usize) -> model::Span {
         let agent = self.nodes[n].agent.as_ref();
         agent.map_or(self.plan.profile.timers().stopping, |a| a.pulse.timers().stopping)
     }
@@ -250,7 +257,9 @@ impl World {
     }
 
     pub(crate) fn on_step(&mut self, n: usize, id: u64, step: Step) {
-        let Some((r, inst)) = self.find(n, id) else { return };
+        let Some((r, _)) = self.find(n, id) else { return };
+        self.coverage.hit(step.name());
+        let Some((_, inst)) = self.find(n, id) else { return };
         let resource = resource_name(r);
         match step {
             Step::Started | Step::Promoted if inst.ending => {}
@@ -319,7 +328,8 @@ impl World {
         let local = self.local(n);
         let stopping = self.stopping(n);
         let page = self.nodes[n].page;
-        let start = page.map_or(Moment::ZERO, |page| page.end.before(stopping));
+        let early = if self.plan.plants.has(Plant::GuardLate) { Span::ZERO } else { stopping };
+        let start = page.map_or(Moment::ZERO, |page| page.end.before(early));
         let careless = self.plan.plants.has(Plant::LeaseOfAnother);
         let uncovered = |inst: &Inst| {
             let same = page.is_some_and(|page| page.token == inst.token) || careless;
@@ -449,5 +459,16 @@ impl World {
         if let Some((r, _)) = self.find(n, id) {
             self.tell(n, InstanceEvent::Health { resource: resource_name(r), failed: None });
         }
+    }
+}
+
+fn action_name(action: &Action) -> &'static str {
+    match action {
+        Action::Start { role: StartRole::Active(_), .. } => "action-start-active",
+        Action::Start { role: StartRole::Standby, .. } => "action-start-standby",
+        Action::Promote { .. } => "action-promote",
+        Action::Demote { .. } => "action-demote",
+        Action::Stop { at_once: true, .. } => "action-stop-at-once",
+        Action::Stop { .. } => "action-stop",
     }
 }

@@ -23,10 +23,14 @@ mod operators;
 pub mod plan;
 pub mod rng;
 pub mod run;
+pub mod search;
+pub mod shrink;
+mod storage;
 mod store;
 mod world;
 
 pub use coverage::Coverage;
 pub use plan::Class;
 pub use run::{Outcome, Request, run};
+pub use shrink::shrink;
 pub use world::World;

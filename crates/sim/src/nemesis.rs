@@ -1,13 +1,15 @@
 //! Who breaks things: draws a fault, its victim and its length.
 
-use journal::{Fault as DiskFault, Kept, MemoryDisk, Unsynced};
+use brain::plant::Plant;
+use journal::{Fault as DiskFault, Kept, Unsynced};
 use model::ResourceName;
 use model::report::InstancePhase;
 
 use crate::cluster::{RESOURCES, node_name};
 use crate::event::{Act, Ev, Part, Undo};
 use crate::fault::Fault;
-use crate::plan::{Class, Kind, MILLI, SECOND};
+use crate::plan::{Class, MILLI, SECOND};
+use crate::storage::new_disk;
 use crate::world::{Disk, World};
 
 impl World {
@@ -20,7 +22,7 @@ impl World {
         match self.plan.class {
             Class::Swarm | Class::Drift => self.at(first * 2, Ev::Operate),
             Class::Flapping => self.at(first * 2, Ev::Flap),
-            Class::Minority => self.make_half_dead(),
+            Class::Minority => self.disturb(World::make_half_dead),
             Class::Recovery => {
                 self.at(first * 2, Ev::Operate);
                 let at = self.rng.range(6 * SECOND, 20 * SECOND);
@@ -49,8 +51,11 @@ impl World {
     }
 
     /// L2: one node is bad in one lasting way.
-    fn make_half_dead(&mut self) {
+    fn make_half_dead(&mut self, number: u32) {
         let n = self.plan.victim;
+        if !self.is_allowed(number, || format!("{} half-dead", node_name(n))) {
+            return;
+        }
         self.coverage.hit(Fault::OneWay.name());
         match self.rng.below(5) {
             0 => self.network.block(&self.outward(n), 3, false),
@@ -64,14 +69,20 @@ impl World {
 
     /// L3: one node comes and goes.
     pub(crate) fn on_flap(&mut self) {
+        self.disturb(World::flap);
+    }
+
+    fn flap(&mut self, number: u32) {
         let n = self.plan.victim;
         let lease = self.plan.profile.timers().lease.0;
         let away = self.rng.range(lease, lease * 4);
-        let pairs = self.both_ways(n);
-        self.coverage.hit(Fault::Isolation.name());
-        self.block(pairs, 3, false, away);
         let back = self.rng.range(lease, lease * 6);
         self.after(away + back, Ev::Flap);
+        if self.is_allowed(number, || format!("{} cut off", node_name(n))) {
+            let pairs = self.both_ways(n);
+            self.coverage.hit(Fault::Isolation.name());
+            self.block(pairs, 3, false, away);
+        }
     }
 
     /// Blocks for a while.
@@ -87,6 +98,10 @@ impl World {
     }
 
     pub(crate) fn on_fault(&mut self) {
+        self.disturb(World::strike);
+    }
+
+    fn strike(&mut self, number: u32) {
         let every = self.plan.fault_every;
         let next = self.rng.range(every / 8, every * 2);
         let left = self.plan.safety.saturating_sub(self.now);
@@ -104,9 +119,11 @@ impl World {
         };
         let length = length.min(12 * SECOND).min(left);
         let n = self.victim();
-        self.note(|| {
-            format!("FAULT {} at {} for {} ms", fault.name(), node_name(n), length / MILLI)
-        });
+        let what = || format!("{} at {} for {} ms", fault.name(), node_name(n), length / MILLI);
+        if !self.is_allowed(number, what) {
+            return;
+        }
+        self.note(|| format!("FAULT {number}: {}", what()));
         if self.inject(fault, n, length) {
             self.coverage.hit(fault.name());
         }
@@ -179,6 +196,12 @@ impl World {
                 self.after(length, Ev::Undo(Undo::Sync { node: n, machine }));
             }
             Fault::DiskError => return self.fail_disk(n),
+            Fault::SyncError | Fault::DiskFull | Fault::DescriptorsGone => {
+                return self.hinder_storage(fault, n, length);
+            }
+            Fault::BitRot | Fault::LostWrite | Fault::MisdirectedWrite => {
+                return self.damage_storage(fault, n);
+            }
             Fault::LostDisk => return self.lose_disk(n),
             Fault::Starved => {
                 self.nodes[n].starved = true;
@@ -273,13 +296,15 @@ impl World {
         node.absent = None;
         if let Disk::Closed(disk) = &mut node.disk {
             if wipe {
-                *disk = MemoryDisk::new();
+                *disk = new_disk();
             } else {
                 disk.crash(|unsynced| kept(rng, unsynced));
             }
         }
-        if wipe {
+        let keeps_vote = self.plan.plants.has(Plant::LostDiskKeepsVote);
+        if wipe && !keeps_vote {
             node.replica = None;
+            node.damaged = None;
             node.boot = 0;
             node.promise = model::Span::ZERO;
             node.bound_until = 0;
@@ -297,25 +322,7 @@ impl World {
     /// lost disks of three are too many, and so they are while a change that replaces the first
     /// is known to its coordinator alone.
     fn lose_disk(&mut self, n: usize) -> bool {
-        let Some(state) = self.newest_state() else { return false };
-        let replicas: Vec<Option<u64>> = self
-            .nodes
-            .iter()
-            .filter(|node| node.kind != Kind::Member)
-            .map(|node| node.replica.filter(|r| state.replica_of(&node.name) == Some(*r)))
-            .map(|replica| replica.map(|r| r.0))
-            .collect();
-        let settled = |node: &crate::world::Node| {
-            node.agent.as_ref().is_some_and(|agent| {
-                let log = agent.kernel.replica();
-                let membership = log.membership();
-                let votes = |r: &Option<u64>| r.is_some_and(|r| membership.voters.contains(&r));
-                // And would still know after a loss of power.
-                let durable = log.writes_in_flight() == 0;
-                durable && !membership.is_joint() && replicas.iter().all(votes)
-            })
-        };
-        if !self.nodes.iter().all(settled) {
+        if !self.all_are_whole() {
             return false;
         }
         self.crash_machine(n, true);
@@ -384,7 +391,14 @@ impl World {
     /// A coordinator's renounce entry took effect: sometimes it learns nothing more.
     pub(crate) fn on_renounced(&mut self, n: usize) {
         let on = self.plan.faults.contains(&Fault::TransferCut) && !self.healed;
-        if on && self.rng.permille(700) {
+        if on {
+            self.disturb_in_between(|world, number| world.cut_transfer(n, number));
+        }
+    }
+
+    fn cut_transfer(&mut self, n: usize, number: u32) {
+        let what = || format!("transfer-cut at {}", node_name(n));
+        if self.rng.permille(700) && self.is_allowed(number, what) {
             self.coverage.hit(Fault::TransferCut.name());
             let lease = self.plan.profile.timers().lease.0;
             let length = self.rng.range(lease / 4, lease * 2);
@@ -401,7 +415,14 @@ impl World {
     /// A node asked for a longer lease: sometimes nobody hears it.
     pub(crate) fn on_absence_asked(&mut self, n: usize) {
         let on = self.plan.faults.contains(&Fault::AbsenceCut) && !self.healed;
-        if on && self.rng.permille(500) {
+        if on {
+            self.disturb_in_between(|world, number| world.cut_absence(n, number));
+        }
+    }
+
+    fn cut_absence(&mut self, n: usize, number: u32) {
+        let what = || format!("absence-cut at {}", node_name(n));
+        if self.rng.permille(500) && self.is_allowed(number, what) {
             self.coverage.hit(Fault::AbsenceCut.name());
             let lease = self.plan.profile.timers().lease.0;
             let length = self.rng.range(lease, lease * 8).min(self.left());

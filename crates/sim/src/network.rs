@@ -35,10 +35,46 @@ pub(crate) struct Network {
     /// Per direction, how many faults stall the peer connection.
     stalled: Vec<u8>,
     connections: Vec<Connection>,
+    /// Peer messages sent, by kind.
+    sent: [u64; KINDS],
     /// Datagrams lost, in permille.
     pub(crate) loss: u64,
     /// Longest delay on top of the usual, nanoseconds.
     pub(crate) delay: u64,
+}
+
+/// Kinds of peer message that are told apart; the log library's come first, by its own numbers.
+const KINDS: usize = 24;
+/// The names of those that have to be seen.
+const KIND_NAMES: [(usize, &str); 14] = [
+    (3, "message-append"),
+    (4, "message-append-reply"),
+    (5, "message-vote-request"),
+    (6, "message-vote-reply"),
+    (7, "message-snapshot"),
+    (8, "message-heartbeat"),
+    (9, "message-heartbeat-reply"),
+    (14, "message-stand-now"),
+    (17, "message-pre-vote-request"),
+    (18, "message-pre-vote-reply"),
+    (20, "message-report"),
+    (21, "message-operate"),
+    (22, "message-answer"),
+    (23, "message-want-absence"),
+];
+
+/// The log library's messages begin with their kind: field 1, a small number.
+fn kind(message: &PeerMessage) -> usize {
+    match message {
+        PeerMessage::Raft { bytes, .. } => match bytes[..] {
+            [0x08, kind, ..] if kind < 20 => usize::from(kind),
+            _ => 0,
+        },
+        PeerMessage::Report(_) => 20,
+        PeerMessage::Operate { .. } => 21,
+        PeerMessage::Answer { .. } => 22,
+        PeerMessage::WantAbsence { .. } => 23,
+    }
 }
 
 impl Network {
@@ -48,6 +84,7 @@ impl Network {
             blocked: vec![[0; LINKS]; count * count],
             stalled: vec![0; count * count],
             connections: vec![Connection::default(); count * count],
+            sent: [0; KINDS],
             loss: 0,
             delay: 0,
         }
@@ -79,6 +116,13 @@ impl Network {
 }
 
 impl World {
+    /// Adds the messages of this run to what was seen.
+    pub(crate) fn count_messages(&mut self) {
+        for (kind, name) in KIND_NAMES {
+            self.coverage.add_count(name, self.network.sent[kind]);
+        }
+    }
+
     pub(crate) fn unblock(&mut self, pairs: &[(usize, usize)], links: u8, streams: bool) {
         for (from, to) in pairs {
             let way = self.network.way(*from, *to);
@@ -113,12 +157,14 @@ impl World {
     /// A connection breaks: all on its way is lost, and a new one takes a moment.
     pub(crate) fn break_connection(&mut self, from: usize, to: usize) {
         let pause = self.rng.skewed(5 * MILLI, 500 * MILLI);
+        let none = |n: usize| self.nodes[n].no_descriptors_until;
+        let up_at = (self.now + pause).max(none(from)).max(none(to));
         for (from, to) in [(from, to), (to, from)] {
             let way = self.network.way(from, to);
             let connection = &mut self.network.connections[way];
             connection.number += 1;
             connection.held.clear();
-            connection.up_at = self.now + pause;
+            connection.up_at = up_at;
             connection.last = connection.up_at;
         }
     }
@@ -198,6 +244,7 @@ impl World {
         if self.nodes[n].agent.is_none() || self.now < self.network.connections[way].up_at {
             return;
         }
+        self.network.sent[kind(&message)] += 1;
         let delay = self.delay();
         let connection = &mut self.network.connections[way];
         let at = connection.last.max(self.now + delay);

@@ -1,21 +1,26 @@
 //! Operators and nodes that ask for things, at random moments.
 
 use kernel::Input;
-use model::Profile;
 use model::operation::{Operation, Outcome, Refusal, Scope};
 use model::report::InstancePhase;
-use model::spec::{ClusterSpec, ResourceKind};
+use model::spec::{ClusterSpec, ResourceKind, ResourceSpec};
+use model::state::ClusterState;
+use model::{Profile, ResourceName};
 
 use crate::cluster::{RESOURCES, join_request, node_name, resource_name};
 use crate::event::{Ev, Part};
 use crate::plan::{MILLI, SECOND};
-use crate::world::{Disk, World};
+use crate::world::World;
 
 /// A node asks again to rejoin after this long without an answer.
 const REJOIN_WAIT: u64 = 11 * SECOND;
 
 impl World {
     pub(crate) fn on_operate(&mut self) {
+        self.disturb(World::operate);
+    }
+
+    fn operate(&mut self, number: u32) {
         let every = self.plan.operate_every;
         let next = self.rng.range(every / 4, every * 2);
         if self.healed || self.now + SECOND > self.plan.safety {
@@ -34,6 +39,9 @@ impl World {
             _ => Scope::Resource(resource.clone()),
         };
         let to = self.rng.permille(500).then(|| node.clone());
+        if !self.is_allowed(number, || format!("an operator at {}", node_name(n))) {
+            return;
+        }
         let operation = match self.rng.below(16) {
             0..3 => Operation::Switchover { resource, to },
             3..5 => Operation::Failover { resource },
@@ -66,7 +74,13 @@ impl World {
         if spec.nodes.is_empty() {
             return;
         }
-        if self.rng.permille(400) {
+        if self.rng.permille(150) {
+            // Taken out, or put back: its epochs go on growing.
+            if spec.resources.remove(&optional()).is_none() {
+                spec.resources.extend(self.first_specification(&optional()));
+            }
+            self.coverage.hit("resource-taken-out-or-put-back");
+        } else if self.rng.permille(400) {
             // Only what fits these machines: `check` refuses the others.
             let fits = |p: &Profile| p.timers().heartbeat >= self.plan.profile.timers().heartbeat;
             let fitting: Vec<Profile> = Profile::ALL.into_iter().filter(fits).collect();
@@ -79,6 +93,11 @@ impl World {
             }
         }
         self.ask(n, Operation::Apply { spec, text: String::new(), base: None });
+    }
+
+    fn first_specification(&self, name: &ResourceName) -> Option<(ResourceName, ResourceSpec)> {
+        let first: ClusterState = postcard::from_bytes(&self.founding).ok()?;
+        first.spec.resources.get_key_value(name).map(|(name, spec)| (name.clone(), spec.clone()))
     }
 
     /// Rule 7: an agent is about to be restarted.
@@ -174,14 +193,7 @@ impl World {
             let node = &self.nodes[n];
             let overtaken = node.replica.zip(newest).is_some_and(|(mine, newest)| newest > mine);
             if overtaken && node.up && node.rejoining.is_none() {
-                self.kill_agent(n);
-                let node = &mut self.nodes[n];
-                node.disk = Disk::Closed(journal::MemoryDisk::new());
-                node.replica = None;
-                node.boot = 0;
-                node.promise = model::Span::ZERO;
-                node.bound_until = 0;
-                self.on_rejoin(n);
+                self.set_aside(n);
             }
         }
     }
@@ -210,8 +222,18 @@ impl World {
         if state.maintenance_until.is_some() {
             asks.push(Operation::EndMaintenance { scope: Scope::Cluster });
         }
+        if !state.spec.resources.contains_key(&optional()) && !state.spec.nodes.is_empty() {
+            let mut spec = state.spec.clone();
+            spec.resources.extend(self.first_specification(&optional()));
+            asks.push(Operation::Apply { spec, text: String::new(), base: None });
+        }
         for operation in asks {
             self.ask(c, operation);
         }
     }
+}
+
+/// The resource that operators take out of the specification now and then.
+fn optional() -> ResourceName {
+    resource_name(1)
 }

@@ -165,11 +165,11 @@ impl Plan {
 }
 
 #[cfg(feature = "plant")]
-fn plants(plant: Plant) -> Plants {
+pub(crate) fn plants(plant: Plant) -> Plants {
     Plants::one(plant)
 }
 
 #[cfg(not(feature = "plant"))]
-fn plants(_: Plant) -> Plants {
+pub(crate) fn plants(_: Plant) -> Plants {
     Plants::NONE
 }

@@ -1,6 +1,7 @@
 //! One seed from beginning to end: faults, healing, and the wait until all runs again.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use brain::invariants::Violation;
 use brain::plant::Plant;
@@ -9,7 +10,9 @@ use model::report::InstancePhase;
 use crate::cluster::{RESOURCES, resource_name};
 use crate::coverage::Coverage;
 use crate::event::{Ev, Part};
+use crate::fault::Fault;
 use crate::plan::{Class, MILLI, Plan, SECOND};
+use crate::shrink::Disturbances;
 use crate::world::World;
 
 /// How a run ended.
@@ -33,15 +36,21 @@ pub struct Outcome {
     pub hash: String,
     /// Events that took place.
     pub steps: u64,
+    /// What disturbed the run, by its number.
+    pub disturbances: Vec<(u32, String)>,
 }
 
 /// What to run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The class, where not the seed decides.
     pub class: Option<Class>,
     /// A planted bug.
     pub plant: Option<Plant>,
+    /// The classes of fault, where the seed is not to draw them.
+    pub faults: Option<Vec<Fault>>,
+    /// The numbers of the disturbances that may happen, where not all may.
+    pub only: Option<BTreeSet<u32>>,
     /// Keep the end of the trace.
     pub traced: bool,
     /// Print all of it.
@@ -62,10 +71,11 @@ pub fn current_seed() -> u64 {
 #[must_use]
 pub fn run(seed: u64, request: Request) -> Outcome {
     SEED.set(seed);
-    let plan = Plan::new(seed, request.class, request.plant);
+    let mut plan = Plan::new(seed, request.class, request.plant);
+    plan.faults = request.faults.unwrap_or(plan.faults);
     let class = plan.class;
     let safety = plan.safety;
-    let mut world = World::new(plan);
+    let mut world = World::new(plan, Disturbances::only(request.only));
     if request.traced || request.printed {
         world.trace(request.printed);
     }
@@ -76,6 +86,7 @@ pub fn run(seed: u64, request: Request) -> Outcome {
         recovered = world.wait_until_all_runs();
         world.check_failovers();
     }
+    world.count_messages();
     Outcome {
         seed,
         class,
@@ -86,6 +97,7 @@ pub fn run(seed: u64, request: Request) -> Outcome {
         lines: world.last_lines(),
         coverage: world.coverage.clone(),
         steps: world.steps,
+        disturbances: world.disturbances.happened().to_vec(),
     }
 }
 
@@ -190,7 +202,9 @@ impl World {
             if lasting && bound_to_victim {
                 continue;
             }
-            let held = state.resources.get(&resource_name(r))?;
+            let Some(held) = state.resources.get(&resource_name(r)) else {
+                return Some(format!("{name} is not specified"));
+            };
             let Some(holder) = &held.holder else {
                 return Some(format!("{name} has no holder"));
             };
@@ -227,11 +241,12 @@ impl World {
     }
 
     /// A hash over control states, stores and the number of events.
-    fn final_hash(&self) -> String {
+    fn final_hash(&mut self) -> String {
         let mut hasher = blake3::Hasher::new();
         for node in &self.nodes {
             if let Some(agent) = &node.agent {
-                hasher.update(crate::checks::hash(agent.kernel.state()).as_bytes());
+                let hash = crate::checks::hash(agent.kernel.state(), &mut self.room);
+                hasher.update(hash.as_bytes());
             }
         }
         for store in &self.stores {

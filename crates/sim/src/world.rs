@@ -20,6 +20,8 @@ use crate::judge::Judge;
 use crate::network::Network;
 use crate::plan::{Kind, MILLI, Plan, SECOND};
 use crate::rng::Rng;
+use crate::shrink::Disturbances;
+use crate::storage::{Damaged, new_disk};
 use crate::store::Store;
 
 /// Lines of the trace that a failure is shown with.
@@ -117,6 +119,11 @@ pub(crate) struct Node {
     pub(crate) sync: u64,
     /// It loses power before its next write is durable.
     pub(crate) doomed: bool,
+    /// What was done to its log.
+    pub(crate) damaged: Option<Damaged>,
+    /// True time until which its disk is full or no file can be created.
+    pub(crate) hindered_until: u64,
+    pub(crate) no_descriptors_until: u64,
     /// A new incarnation that has not been given its vote yet.
     pub(crate) learner: bool,
     pub(crate) starved: bool,
@@ -176,6 +183,8 @@ pub struct World {
     pub(crate) founding: Vec<u8>,
     pub(crate) steps: u64,
     pub(crate) disaster: Option<Disaster>,
+    pub(crate) disturbances: Disturbances,
+    pub(crate) room: Vec<u8>,
     tracing: Option<Tracing>,
 }
 
@@ -185,9 +194,10 @@ struct Tracing {
 }
 
 impl World {
-    /// The world of a plan, everything switched on at true time 0.
+    /// The world of a plan, everything switched on at true time 0; of what disturbs it only what
+    /// `disturbances` allows.
     #[must_use]
-    pub fn new(plan: Plan) -> World {
+    pub fn new(plan: Plan, disturbances: Disturbances) -> World {
         let mut rng = Rng::new(plan.seed ^ 0x5eed);
         let spec = specification(&plan, &mut rng);
         let state = first_state(&plan, spec);
@@ -205,6 +215,8 @@ impl World {
             founding,
             steps: 0,
             disaster: None,
+            disturbances,
+            room: Vec::new(),
             tracing: None,
             now: 0,
             queue: BinaryHeap::new(),
@@ -230,7 +242,7 @@ impl World {
             clock: Clock::new(reads, self.plan.ppm[n]),
             up: true,
             machine: 0,
-            disk: Disk::Closed(MemoryDisk::new()),
+            disk: Disk::Closed(new_disk()),
             boot: 0,
             promise: Span::ZERO,
             page: None,
@@ -252,6 +264,9 @@ impl World {
             agent_parked: Vec::new(),
             sync: self.plan.sync,
             doomed: false,
+            damaged: None,
+            hindered_until: 0,
+            no_descriptors_until: 0,
             learner: false,
             starved: self.plan.starved,
             bound_until: 0,
@@ -425,6 +440,7 @@ impl World {
             }
             Undo::Starve { node } => self.nodes[node].starved = self.plan.starved,
             Undo::Healthy { node, id } => self.recover_health(node, id),
+            Undo::Storage { node } => self.unhinder_storage(node),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench vault [MIB] [RUNS]`: directories, beside restic, borg and `cp -a`.
 //! `cargo xtask bench vault postgres [SCALE] [RUNS]`: a database, beside pgBackRest.
+//! `cargo xtask bench vault million [FILES]`: listing, planning and finding among many files.
 //!
 //! The program measures itself: it is also the vault's command line. `BACKSTAY_BENCH_PROGRAM` names
 //! another binary to measure.
@@ -15,6 +16,8 @@ mod command_line;
 mod common;
 #[path = "vault/directories.rs"]
 mod directories;
+#[path = "vault/million.rs"]
+mod million;
 #[path = "vault/postgres.rs"]
 mod postgres;
 
@@ -35,6 +38,7 @@ fn main() -> Outcome<ExitCode> {
         Some(&"postgres") => {
             postgres::run(&program, scratch.path(), number(1, 50)?, number(2, 3)?)?;
         }
+        Some(&"million") => million::run(&program, scratch.path(), number(1, 1_000_000)?)?,
         _ => directories::run(&program, scratch.path(), number(0, 2048)?, number(1, 3)?)?,
     }
     Ok(ExitCode::SUCCESS)

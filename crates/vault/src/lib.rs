@@ -12,6 +12,8 @@ pub mod cleanup;
 pub mod compare;
 pub mod error;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hex;
 pub mod index;
 pub mod keys;

@@ -209,6 +209,11 @@ impl Repository {
         (self.options.clock)()
     }
 
+    /// The clock it was opened with.
+    pub fn clock(&self) -> Clock {
+        Arc::clone(&self.options.clock)
+    }
+
     /// The repository's identity, for people.
     pub fn id(&self) -> String {
         crate::hex::encode(&self.ring.repository)

@@ -6,9 +6,10 @@ use common::*;
 use std::fs;
 use std::sync::Arc;
 use vault::backup::{BackupRequest, Counters, Parent};
-use vault::chain::SourceKind;
+use vault::chain::{Chain, SourceKind};
 use vault::source::{ScanContext, ScanEvent, ScanSink, Source};
 use vault::store::memory::MemoryStore;
+use vault::store::{ObjectName, Store};
 use vault::tree::{Entry, EntryKind, Metadata, Stamp};
 
 /// A source that tells lies.
@@ -115,4 +116,18 @@ fn one_name_twice_is_refused_when_it_is_written() {
         counters: Arc::new(Counters::default()),
     };
     assert!(vault::backup::run(&mut repository, &request).is_err());
+}
+
+#[test]
+fn a_planted_record_number_is_refused_and_not_counted_down_from() {
+    let store = Arc::new(MemoryStore::new());
+    let clock = TestClock::new();
+    let (repository, _) = init(store.clone(), &clock);
+    let planted = ObjectName::of_record(u64::MAX);
+    store.put_new(&planted, b"whatever").unwrap();
+    let ring = repository.ring();
+    for read in [Chain::read(&*store, ring), Chain::read_all(&*store, ring)] {
+        let error = read.unwrap_err().to_string();
+        assert!(error.contains("far beyond the 2 records"), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Directories that hold nothing of ours.
-const SKIPPED: &[&str] = &["target", ".git", "node_modules"];
+const SKIPPED: &[&str] = &["target", ".git", "node_modules", "vendor"];
 /// Endings of texts.
 const ENDINGS: &[&str] = &["rs", "md", "toml", "sh", "txt", "yml", "yaml", "service", "py", "html"];
 /// Texts without an ending.

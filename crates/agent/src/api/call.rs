@@ -8,7 +8,6 @@ use std::time::Duration;
 use model::{NodeName, ResourceName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
 
 use crate::identity::{Caller, CertificateRequest, DatagramPublicKey, Role};
 
@@ -67,14 +66,15 @@ pub enum Call {
 }
 
 /// A token to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// The role it gives.
     pub role: Role,
     /// The only name it is good for, where it is to be bound to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[cfg_attr(test, schema(value_type = Option<String>))]
     pub name: Option<NodeName>,
     /// How long it lives, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,7 +101,8 @@ impl std::fmt::Debug for Join {
 }
 
 /// The body of a join.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JoinBody {
     /// The token's secret, 64 hex digits.
@@ -122,7 +123,8 @@ impl std::fmt::Debug for JoinBody {
 }
 
 /// The body of a rejoin.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RejoinBody {
     /// The public half of the node's datagram key, 64 hex digits.
@@ -130,7 +132,8 @@ pub struct RejoinBody {
 }
 
 /// The body of a renewal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RenewBody {
     /// A certificate request (PKCS#10, PEM).
@@ -138,7 +141,8 @@ pub struct RenewBody {
 }
 
 /// What whoever joins or renews gets back; a join may carry more beside it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Issued {
     /// Its certificate and the authority's (PEM).
     pub certificate: String,
@@ -192,7 +196,8 @@ pub enum Refusal {
 }
 
 /// An error as the API tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A stable word for programs.
     pub code: String,
@@ -211,12 +216,13 @@ impl Problem {
 }
 
 /// The body of a 421 answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Elsewhere {
     /// The node to ask.
-    #[schema(value_type = String)]
+    #[cfg_attr(test, schema(value_type = String))]
     pub coordinator: NodeName,
     /// Its API, as address and port.
-    #[schema(value_type = String)]
+    #[cfg_attr(test, schema(value_type = String))]
     pub address: SocketAddr,
 }

@@ -83,11 +83,8 @@ impl JoinToken {
     /// Never: everything in a token can be encoded.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut bytes =
-            Zeroizing::new(postcard::to_allocvec(self).expect("a token can be encoded"));
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum);
-        Zeroizing::new(format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes)))
+        let bytes = Zeroizing::new(postcard::to_allocvec(self).expect("a token can be encoded"));
+        Zeroizing::new(text_of(&bytes))
     }
 
     /// Reads the text.
@@ -224,6 +221,12 @@ pub fn redeem(
 #[must_use]
 pub fn hash(secret: &[u8; 32]) -> [u8; 32] {
     blake3::derive_key("backstay join token secret, version 1", secret)
+}
+
+/// The text that carries this content.
+pub(crate) fn text_of(content: &[u8]) -> String {
+    let bytes = Zeroizing::new([content, &checksum(content)].concat());
+    format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
 }
 
 fn checksum(content: &[u8]) -> [u8; 4] {

@@ -22,6 +22,12 @@ pub use answer::{ANSWER_MAX, Answered, Answerer, listen};
 use machine::{Machine, Now};
 use probe::Probe;
 
+/// Reads a datagram in every way in which one is read, for fuzz targets.
+pub(crate) fn measured(datagram: &[u8]) -> Option<NodeMeasurement> {
+    let asked = (wire::asked(datagram), wire::echoed(datagram));
+    wire::figured(datagram).filter(|_| asked.0.is_none() || asked.1.is_none())
+}
+
 /// Shortest measurement that says anything.
 pub const DURATION_MIN: Duration = Duration::from_millis(200);
 /// Longest measurement; samples are kept in memory.

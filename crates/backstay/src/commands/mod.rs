@@ -35,6 +35,10 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Keeps services up through the loss of any machine, link, disk or process, and proves it.
 #[derive(Debug, Parser)]
@@ -201,13 +205,22 @@ pub(crate) fn main() -> ExitCode {
 fn start_logging(command: &Command) {
     let daemon = matches!(command, Command::Agent(_) | Command::Launcher(_) | Command::Guard(_));
     let default = if daemon { "info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BACKSTAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
+    let asked = std::env::var("BACKSTAY_LOG").ok();
+    let read = asked.as_deref().map(str::parse::<Targets>);
+    let filter = match &read {
+        Some(Ok(filter)) => filter.clone(),
+        Some(Err(_)) | None => default.parse().expect("a level is a filter"),
+    };
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    if let (Some(asked), Some(Err(error))) = (&asked, &read) {
+        tracing::warn!(
+            "BACKSTAY_LOG={asked} can't be read ({error}), so {default} holds; write a level, or \
+             target=level pairs with commas between"
+        );
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use crate::placement::{NodeHealth, View};
 pub enum Subject {
     /// One more lost voter would end the quorum.
     Quorum,
+    /// A new generation waits for what the ones before may hold.
+    Generation,
     /// This resource has no place to go.
     Resource(String),
 }
@@ -48,6 +50,9 @@ impl Alarms {
         let mut now = BTreeMap::new();
         if let Some(what) = quorum(state, view, group) {
             now.insert(Subject::Quorum, what);
+        }
+        if let Some(what) = generation(state) {
+            now.insert(Subject::Generation, what);
         }
         for name in state.spec.resources.keys() {
             if let Some(what) = resource(state, view, name) {
@@ -95,6 +100,16 @@ fn quorum(state: &ClusterState, view: &View, group: &Group) -> Option<String> {
     (up <= needed).then(|| {
         format!("{up} of {voters} voters are up and {needed} are needed: none more may be lost")
     })
+}
+
+fn generation(state: &ClusterState) -> Option<String> {
+    let wait = state.wait_out.as_ref()?;
+    Some(format!(
+        "generation {} places nothing yet: leases of an earlier one may run on for {} s after its \
+         coordinator took office",
+        state.generation,
+        wait.ms.div_ceil(1_000)
+    ))
 }
 
 fn resource(state: &ClusterState, view: &View, name: &model::ResourceName) -> Option<String> {

@@ -122,19 +122,23 @@ impl Coordinator {
     ) -> Option<Evidence> {
         let report = self.report(holder.replica)?;
         let of_any_epoch = pulse.plants().has(Plant::EvidenceOfOlderEpoch);
+        let of_any_resource = pulse.plants().has(Plant::EvidenceOfAnotherResource);
         report
             .evidence
             .iter()
             .find(|e| {
-                e.resource == *resource
+                (e.resource == *resource || of_any_resource)
                     && e.replica == holder.replica
-                    && (e.epoch == holder.epoch || of_any_epoch)
+                    && (e.epoch == holder.epoch || of_any_epoch || of_any_resource)
             })
             .cloned()
     }
 
     /// Nodes that were barred and hold nothing any more may be granted leases again.
     pub(super) fn unbar_idle(&self, state: &ClusterState, pulse: &mut Pulse) {
+        if pulse.plants().has(Plant::UnbarredAtOnce) {
+            return state.members.values().for_each(|member| pulse.unbar(member.replica));
+        }
         let mut busy: BTreeSet<ReplicaId> = BTreeSet::new();
         for (name, held) in &state.resources {
             if let Some(holder) = &held.holder {

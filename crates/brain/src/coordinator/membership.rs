@@ -10,6 +10,7 @@ use model::state::{ClusterState, MemberRole};
 use model::{Moment, Reason, ReplicaId};
 
 use super::{Coordinator, Decision, Now, Subject};
+use crate::plant::Plant;
 use crate::pulse::Pulse;
 
 /// A learner this many entries behind may be made a voter.
@@ -86,7 +87,8 @@ impl Coordinator {
         let witness = |replica: ReplicaId| {
             state.members.values().any(|m| m.replica == replica && m.role == MemberRole::Witness)
         };
-        if !self.settled || !witness(self.me) || !pulse.in_office() {
+        let stays = pulse.plants().has(Plant::WitnessSolicits);
+        if !self.settled || !witness(self.me) || !pulse.in_office() || stays {
             return;
         }
         let best = group

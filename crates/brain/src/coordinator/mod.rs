@@ -312,6 +312,9 @@ impl Coordinator {
         if pulse.plants().has(Plant::EpochNotRaised) {
             return held;
         }
+        if pulse.plants().has(Plant::EpochPerResource) {
+            return held.max(Epoch { generation: state.generation, counter: 0 }).next();
+        }
         let newest = self.last_epoch.max(state.last_epoch);
         let base = Epoch { generation: state.generation, counter: 0 };
         self.last_epoch = newest.max(base).next();

@@ -59,7 +59,7 @@ impl Member {
                 }
             }
             InstanceEvent::Refused { resource, failure, runs } => {
-                self.on_refused(now, &resource, failure, runs);
+                self.on_refused(now, state, &resource, failure, runs);
             }
             InstanceEvent::NotNow(resource, what) => self.on_not_now(now, state, &resource, what),
             InstanceEvent::EpochRefused(resource, epoch, what) => {
@@ -181,7 +181,14 @@ impl Member {
         }
     }
 
-    fn on_refused(&mut self, now: Moment, resource: &ResourceName, failure: Failure, runs: bool) {
+    fn on_refused(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        resource: &ResourceName,
+        failure: Failure,
+        runs: bool,
+    ) {
         let epoch = self.instances.get(resource).and_then(|i| i.epoch);
         if let Some(epoch) = epoch {
             self.burn(now, resource, epoch, EvidenceGround::NeverStarted);
@@ -193,6 +200,9 @@ impl Member {
             }
             _ => {
                 self.instances.remove(resource);
+                // A standby is wanted still; without a pause it would be tried again at once, and
+                // again, each time with a failure for the log.
+                self.pause(now, state, resource);
             }
         }
         self.note_failure(now, resource, epoch, failure, Span::ZERO);

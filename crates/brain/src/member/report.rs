@@ -7,6 +7,7 @@ use model::state::{ClusterState, FailureKey};
 use model::{Epoch, Moment, ResourceName, Span};
 
 use super::{Instance, Member};
+use crate::plant::Plant;
 
 impl Member {
     /// Forgets failures that the cluster has recorded.
@@ -72,7 +73,8 @@ impl Member {
         };
         let proven = |resource: &ResourceName, epoch: Epoch| {
             let holds = self.instances.get(resource).and_then(|i| i.epoch);
-            holds.is_none_or(|holds| holds != epoch)
+            let early = self.config.plants.has(Plant::EvidenceBeforeStop);
+            early || holds.is_none_or(|holds| holds != epoch)
         };
         self.burnt
             .iter()

@@ -106,6 +106,22 @@ fn the_end_of_an_earlier_instance_is_not_the_end_of_this_one() {
     assert_eq!(node.proven(), [epoch(2)]);
 }
 
+/// A program that is not there can't be started however often one tries.
+#[test]
+fn a_standby_that_cannot_be_started_is_tried_again_after_a_pause() {
+    let mut node = Node::new(resource_spec(Standby::Hot));
+    let mut starts = 0;
+    for _ in 0..20 {
+        for action in node.act() {
+            let Action::Start { resource, .. } = action else { panic!("{action:?}") };
+            starts += 1;
+            let failure = Failure::StartFailed("no such file".into());
+            node.tell(InstanceEvent::Refused { resource, failure, runs: false });
+        }
+    }
+    assert_eq!(starts, 2, "the second time at once, then not before time has passed");
+}
+
 #[test]
 fn the_guards_word_is_evidence_and_the_launchers_ends_the_instance() {
     let mut node = Node::new(cold());

@@ -7,6 +7,7 @@ use model::{Epoch, Moment, ResourceName};
 
 use super::{LeaseView, Member};
 use crate::placement;
+use crate::plant::Plant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
@@ -47,7 +48,8 @@ impl Member {
         let active_already = self.instances.get(resource).is_some_and(|i| i.epoch == Some(epoch));
         let in_time = lease.end.is_some_and(|end| now + lease.stopping * 2 < end);
         let known = state.index >= lease.fresh_from && lease.fresh_from != u64::MAX;
-        if active_already || (in_time && known && self.guard.is_some()) {
+        let guarded = self.guard.is_some() || self.config.plants.has(Plant::UnguardedActivation);
+        if active_already || (in_time && known && guarded) {
             return Want::Active(epoch);
         }
         // Not yet: no lease, no guard, or not caught up. A standby may wait for it.

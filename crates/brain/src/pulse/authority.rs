@@ -102,7 +102,8 @@ impl Pulse {
         let t = &self.config.timers;
         let fresh = authority.barrier.is_some_and(|at| now.since(at) <= t.barrier_limit);
         let lives = now.since(self.alive) <= t.stall_limit;
-        let solicits = fresh && lives && !authority.renounced && !self.config.witness;
+        let silent = self.config.witness && !self.config.plants.has(Plant::WitnessSolicits);
+        let solicits = fresh && lives && !authority.renounced && !silent;
         solicits.then_some(Round { term: authority.term, promise: t.promise })
     }
 
@@ -114,7 +115,9 @@ impl Pulse {
         let Some(authority) = &mut self.authority else { return };
         if promised.term == authority.term && sent.promise > Span::ZERO {
             let until = authority.acknowledged.entry(from).or_default();
-            *until = (*until).max(sent.at + sent.promise);
+            let doubled = self.config.plants.has(Plant::AuthorityDoubled);
+            let promise = if doubled { sent.promise * 2 } else { sent.promise };
+            *until = (*until).max(sent.at + promise);
         }
     }
 
@@ -127,7 +130,8 @@ impl Pulse {
             let mut until: Vec<Moment> =
                 voters.iter().filter_map(|v| authority.acknowledged.get(v)).copied().collect();
             until.sort_unstable_by(|a, b| b.cmp(a));
-            let quorum = voters.len() / 2 + 1;
+            let lone = self.config.plants.has(Plant::AuthorityOfOne);
+            let quorum = if lone { 1 } else { voters.len() / 2 + 1 };
             let by_quorum = *until.get(quorum - 1)?;
             end = Some(end.map_or(by_quorum, |end: Moment| end.min(by_quorum)));
         }

@@ -94,9 +94,12 @@ impl Pulse {
             return None;
         }
         let span = super::lease::span(&t, authority, self.config.plants);
-        if !(self.grants.is_barred(to) && ack_to_barred) {
+        let uncounted = self.config.plants.has(Plant::GrantNotCounted);
+        if !(self.grants.is_barred(to) && ack_to_barred) && !uncounted {
             let sound = t.lease.min(authority + t.grace);
-            self.grants.granted(to, received + sound.stretched(t.drift_ppm));
+            let exact = self.config.plants.has(Plant::GrantWithoutDrift);
+            let drift_ppm = if exact { 0 } else { t.drift_ppm };
+            self.grants.granted(to, received + sound.stretched(drift_ppm));
         }
         Some(Grant { term: round.term, span, commit: self.raft.commit })
     }
@@ -109,6 +112,9 @@ impl Pulse {
 
     /// A longer lease was committed for a node (rule 7); successors count from their own append.
     pub fn granted_for_absence(&mut self, now: Moment, node: ReplicaId, span: Span) {
+        if self.config.plants.has(Plant::AbsenceUncounted) {
+            return;
+        }
         let until = now + span.stretched(self.config.timers.drift_ppm);
         self.grants.absences.retain(|_, end| *end > now);
         let absence = self.grants.absences.entry(node).or_insert(until);
@@ -118,8 +124,12 @@ impl Pulse {
     /// Bars a node whose last grant has passed, so that it can be taken over (rule 5). False, and
     /// nothing is changed, where it still holds one or this node does not coordinate.
     pub fn bar_if_lapsed(&mut self, now: Moment, node: ReplicaId) -> bool {
-        if self.authority.is_none() || now < self.grants.until(node) {
+        let early = self.config.plants.has(Plant::TakeoverBeforeLapse);
+        if self.authority.is_none() || (now < self.grants.until(node) && !early) {
             return false;
+        }
+        if self.config.plants.has(Plant::TakeoverWithoutBar) {
+            return true;
         }
         self.bar(node);
         true

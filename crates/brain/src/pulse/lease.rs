@@ -96,6 +96,8 @@ impl Pulse {
     /// A planned absence, asked for at `asked`, is committed (rule 7).
     pub fn extend_for_absence(&mut self, now: Moment, asked: Moment, span: Span) {
         self.lease.check(now);
+        let late = self.config.plants.has(Plant::AbsenceFromCommit);
+        let asked = if late { now } else { asked };
         if let Some(end) = self.lease.end {
             self.lease.end = Some(end.max(asked + span));
         }

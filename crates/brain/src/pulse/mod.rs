@@ -167,6 +167,7 @@ impl Pulse {
     fn succession_wait(&self, now: Moment, succession: Succession) -> Span {
         let wait = |t: &Timers| match succession {
             Succession::Elected => t.grace,
+            Succession::Transferred if self.config.plants.has(Plant::TransferWaitsGrace) => t.grace,
             Succession::Transferred => t.lease,
         };
         let t = &self.config.timers;
@@ -296,6 +297,7 @@ impl Pulse {
         if from_leader && connected {
             let round_id = Ack { boot: heartbeat.boot, seq: heartbeat.seq };
             self.promise.consider(
+                self.config.plants,
                 now,
                 heartbeat.sender,
                 Promised { term: round.term, round: round_id },

@@ -13,7 +13,7 @@ use model::state::Renounced;
 use model::{Moment, ReplicaId, Span};
 
 use super::{Pulse, PulseConfig};
-use crate::plant::Plant;
+use crate::plant::{Plant, Plants};
 
 /// A voter's promise.
 #[derive(Debug, Clone)]
@@ -47,13 +47,14 @@ impl Promise {
 
     pub(super) fn consider(
         &mut self,
+        plants: Plants,
         now: Moment,
         to: ReplicaId,
         round: Promised,
         promise: Span,
         drift_ppm: u64,
     ) {
-        if promise > self.recorded {
+        if promise > self.recorded && !plants.has(Plant::PromiseNotRecorded) {
             self.wanted = Some(self.wanted.map_or(promise, |w| w.max(promise)));
             return;
         }
@@ -64,6 +65,8 @@ impl Promise {
             None => true,
         };
         if newer {
+            let halved = plants.has(Plant::PromiseHalved);
+            let promise = if halved { Span(promise.0 / 2) } else { promise };
             self.until = self.until.max(now + promise.stretched(drift_ppm));
             self.term = round.term;
             self.given = Some((to, round));
@@ -97,7 +100,11 @@ impl Pulse {
         if self.config.plants.has(Plant::VoteBeforePromiseEnds) {
             return true;
         }
+        let of_any_term = self.config.plants.has(Plant::ProofOfAnyTerm);
         ballot.proof.is_some_and(|renounced| {
+            if of_any_term {
+                return renounced.candidate == ballot.candidate;
+            }
             renounced.candidate == ballot.candidate
                 && renounced.term + 1 == ballot.term
                 && renounced.term >= self.promise.term
@@ -131,7 +138,7 @@ impl Pulse {
         let id = Ack { boot: self.config.boot, seq: self.seq };
         let promised = Promised { term: round.term, round: id };
         let (me, drift) = (self.config.me, self.config.timers.drift_ppm);
-        self.promise.consider(now, me, promised, round.promise, drift);
+        self.promise.consider(self.config.plants, now, me, promised, round.promise, drift);
         if self.promise.acknowledgement(me) == Some(promised) {
             self.note_promise(me, promised);
         }

@@ -11,6 +11,7 @@
 
 mod announce;
 mod frames;
+pub(crate) mod fuzzing;
 mod handle;
 mod interface;
 pub mod keeper;

@@ -168,7 +168,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Reads one datagram of answers; the result where it holds the end.
-fn read_answers(
+pub(super) fn read_answers(
     mut bytes: &[u8],
     sequence: u32,
     on: &mut impl FnMut(Message<'_>),
@@ -200,7 +200,7 @@ fn read_answers(
 }
 
 impl<'a> Message<'a> {
-    fn address(self) -> Option<AddressAt> {
+    pub(super) fn address(self) -> Option<AddressAt> {
         if self.kind != libc::RTM_NEWADDR {
             return None;
         }
@@ -217,7 +217,7 @@ impl<'a> Message<'a> {
         Some(AddressAt { ip, prefix, interface })
     }
 
-    fn link(self) -> Option<Link<'a>> {
+    pub(super) fn link(self) -> Option<Link<'a>> {
         if self.kind != libc::RTM_NEWLINK {
             return None;
         }

@@ -19,7 +19,7 @@ const LINES_MAX: usize = 16_384;
 
 /// What is known of one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Known {
+pub(super) struct Known {
     highest: Epoch,
     burnt: Option<Epoch>,
 }
@@ -37,26 +37,7 @@ impl EpochBook {
     /// Reads what earlier launchers saw. Whatever was active then is gone, so all of it is burnt,
     /// as is what a guard states to have stopped.
     pub(super) fn load(path: &Path, statements: &Path) -> io::Result<EpochBook> {
-        let mut known = BTreeMap::new();
-        for line in read_or_empty(path)?.lines() {
-            let mut field = line.split(' ');
-            let entry = (|| {
-                let name = ResourceName::new(field.next()?).ok()?;
-                let highest: Epoch = field.next()?.parse().ok()?;
-                Some((name, highest))
-            })();
-            let Some((name, highest)) = entry else {
-                tracing::warn!(line, "an epoch can't be read back");
-                continue;
-            };
-            raise(&mut known, name, highest);
-        }
-        for line in read_or_empty(statements)?.lines() {
-            let Some(statement) = Statement::parse(line) else { continue };
-            if let Ok(name) = ResourceName::new(statement.resource) {
-                raise(&mut known, name, statement.epoch);
-            }
-        }
+        let known = known(&read_or_empty(path)?, &read_or_empty(statements)?);
         let file = rewrite(path, &known)?;
         Ok(EpochBook { path: path.to_owned(), file, lines: known.len(), known })
     }
@@ -116,6 +97,31 @@ impl EpochBook {
             tracing::error!(%error, path = %self.path.display(), "epochs can't be written down");
         }
     }
+}
+
+/// What a book and a guard's statements say; lines that say nothing are left out.
+pub(super) fn known(book: &str, statements: &str) -> BTreeMap<ResourceName, Known> {
+    let mut known = BTreeMap::new();
+    for line in book.lines() {
+        let mut field = line.split(' ');
+        let entry = (|| {
+            let name = ResourceName::new(field.next()?).ok()?;
+            let highest: Epoch = field.next()?.parse().ok()?;
+            Some((name, highest))
+        })();
+        let Some((name, highest)) = entry else {
+            tracing::warn!(line, "an epoch can't be read back");
+            continue;
+        };
+        raise(&mut known, name, highest);
+    }
+    for line in statements.lines() {
+        let Some(statement) = Statement::parse(line) else { continue };
+        if let Ok(name) = ResourceName::new(statement.resource) {
+            raise(&mut known, name, statement.epoch);
+        }
+    }
+    known
 }
 
 fn raise(known: &mut BTreeMap<ResourceName, Known>, name: ResourceName, epoch: Epoch) {

@@ -10,6 +10,7 @@ mod agent_link;
 mod core;
 mod enforce;
 mod epochs;
+pub(crate) mod fuzzing;
 mod guard_link;
 mod instance;
 mod leftovers;

@@ -143,7 +143,7 @@ impl Talk {
 }
 
 /// Takes whole lines out of the buffer; false where one is too long or says nothing we know.
-fn take_lines(buffer: &mut Vec<u8>, lines: &mut Vec<FromProgram>) -> bool {
+pub(super) fn take_lines(buffer: &mut Vec<u8>, lines: &mut Vec<FromProgram>) -> bool {
     while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
         let line: Vec<u8> = buffer.drain(..=end).collect();
         match serde_json::from_slice(&line[..end]) {

@@ -39,7 +39,7 @@ pub fn drain(socket: &UnixDatagram) -> io::Result<bool> {
     Ok(ready)
 }
 
-fn says_ready(datagram: &[u8]) -> bool {
+pub(crate) fn says_ready(datagram: &[u8]) -> bool {
     datagram.split(|b| *b == b'\n').any(|line| line == b"READY=1")
 }
 

@@ -75,7 +75,7 @@ pub fn number(user: &str) -> Result<u32, UserError> {
     }
 }
 
-fn number_from(name: &str, passwd: &str) -> Result<u32, UserError> {
+pub(crate) fn number_from(name: &str, passwd: &str) -> Result<u32, UserError> {
     let user = passwd.lines().filter_map(parse_user).find(|user| user.name == name);
     user.map(|user| user.uid).ok_or_else(|| UserError::NoUser(name.to_owned()))
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use journal::{
-    Disk, DiskError, DiskOperation, Fault, MemoryDisk, Segments, SubmitError, WriteId, Writer,
+    Disk, DiskError, DiskOperation, Fault, Kept, MemoryDisk, Segments, SubmitError, WriteId, Writer,
 };
 
 use crate::group::{Group, SMALL};
@@ -66,6 +66,57 @@ fn a_failed_sync_is_fatal_for_ever_and_never_retried() {
     assert!(log.commit(&[write(3, vec![entry(3, 1, "c")], None)]).is_err());
     assert_eq!(log.disk().operations(), operations, "the disk is left alone");
     assert_eq!(log.fatal().unwrap().cause.operation, DiskOperation::SyncData);
+}
+
+/// The kernel shows the next process a cache of what never reached the disk, and calls it written.
+#[test]
+fn what_a_failed_sync_dropped_is_durable_once_a_start_has_reported_it() {
+    for later in [false, true] {
+        let mut disk = MemoryDisk::new();
+        disk.set_forgetful();
+        let (mut log, _) = open(disk);
+        log.commit(&[write(1, vec![entry(1, 1, "a")], state(1, 0, 0))]).unwrap();
+        log.append(&[write(2, vec![entry(2, 1, "b")], None)]).unwrap();
+        log.disk_mut().fail_next_sync();
+        log.sync().unwrap_err();
+        let (mut log, recovered) = open(log.into_disk());
+        assert_eq!(recovered.entries().len(), 2, "it can be read");
+        if later {
+            log.commit(&[write(3, vec![entry(3, 1, "c")], None)]).unwrap();
+        }
+        let mut disk = log.into_disk();
+        disk.crash(|_| Kept::nothing());
+        let (_, recovered) = open(disk);
+        assert_eq!(recovered.entries().len(), if later { 3 } else { 2 }, "and was reported");
+    }
+}
+
+/// The disk of the test before is one that forgets: without a start in between the record is gone.
+#[test]
+fn what_a_failed_sync_dropped_is_gone_after_a_power_loss() {
+    let mut disk = MemoryDisk::new();
+    disk.set_forgetful();
+    disk.create("x").unwrap();
+    disk.append("x", b"first").unwrap();
+    disk.sync_data("x").unwrap();
+    disk.sync_dir().unwrap();
+    disk.append("x", b"lost").unwrap();
+    disk.fail_next_sync();
+    assert!(disk.sync_data("x").is_err());
+    disk.append("x", b"last").unwrap();
+    disk.sync_data("x").unwrap();
+    assert_eq!(disk.read("x").unwrap(), b"firstlostlast");
+    disk.crash(|_| Kept::nothing());
+    assert_eq!(disk.read("x").unwrap(), b"first\0\0\0\0last");
+}
+
+#[test]
+fn without_descriptors_no_file_is_created() {
+    let mut disk = MemoryDisk::new();
+    disk.set_no_descriptors(true);
+    let (mut log, _) = open(disk);
+    let fatal = log.commit(&[write(1, vec![entry(1, 1, "a")], state(1, 0, 0))]).unwrap_err();
+    assert_eq!((fatal.cause.operation, fatal.cause.os_code), (DiskOperation::Create, Some(24)));
 }
 
 #[test]

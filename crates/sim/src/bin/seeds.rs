@@ -1,12 +1,19 @@
 //! Runs many seeds and says what they met: `seeds --count N --seed S --plant NAME --class NAME`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use brain::plant::Plant;
-use sim::{Class, Coverage, Outcome, Request, run};
+use sim::fault::Fault;
+use sim::search::{Bound, search};
+use sim::shrink::SHRINK_RUNS_MAX;
+use sim::{Class, Coverage, Outcome, Request, run, shrink};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Threads at most, so that a machine stays usable.
 const THREADS_MAX: usize = 2;
@@ -19,6 +26,9 @@ struct Arguments {
     seed: u64,
     class: Option<Class>,
     plant: Option<Plant>,
+    only: Option<BTreeSet<u32>>,
+    faults: Option<Vec<Fault>>,
+    search: Option<u64>,
     trace: bool,
     json: bool,
     threads: usize,
@@ -28,8 +38,9 @@ fn usage() -> String {
     let classes: Vec<&str> = Class::ALL.into_iter().map(Class::name).collect();
     let plants: Vec<String> = Plant::ALL.into_iter().map(|p| format!("{p:?}")).collect();
     format!(
-        "seeds --count N [--seed FIRST] [--class CLASS] [--plant NAME] [--trace] [--json] \
-         [--threads 1|2]\nclasses: {}\nplants: {}",
+        "seeds --count N [--seed FIRST] [--class CLASS] [--plant NAME] [--only N,N…|none] \
+         [--faults FAULT,FAULT…] [--search DISTURBANCES] \
+         [--trace] [--json] [--threads 1|2]\nclasses: {}\nplants: {}",
         classes.join(" "),
         plants.join(" ")
     )
@@ -41,6 +52,9 @@ fn arguments() -> Result<Arguments, String> {
         seed: 0,
         class: None,
         plant: None,
+        only: None,
+        faults: None,
+        search: None,
         trace: false,
         json: false,
         threads: THREADS_MAX,
@@ -62,6 +76,20 @@ fn arguments() -> Result<Arguments, String> {
                 let known = Plant::ALL.into_iter().find(|p| format!("{p:?}") == name);
                 parsed.plant = Some(known.ok_or(format!("no planted bug {name}"))?);
             }
+            "--only" => {
+                let list = value()?;
+                let numbers = list.split(',').filter(|number| *number != "none");
+                let number = |text: &str| {
+                    text.parse().map_err(|_| format!("{text} is no number of a disturbance"))
+                };
+                parsed.only = Some(numbers.map(number).collect::<Result<_, String>>()?);
+            }
+            "--faults" => {
+                let list = value()?;
+                let fault = |name: &str| Fault::named(name).ok_or(format!("no fault {name}"));
+                parsed.faults = Some(list.split(',').map(fault).collect::<Result<_, String>>()?);
+            }
+            "--search" => parsed.search = Some(number(value()?)?),
             "--trace" => parsed.trace = true,
             "--json" => parsed.json = true,
             _ => return Err(usage()),
@@ -78,7 +106,7 @@ struct Total {
     steps: u64,
     runs: u64,
     slowest: (u64, u64),
-    failed: Vec<Outcome>,
+    failed: Vec<(Request, Outcome)>,
 }
 
 fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
@@ -88,16 +116,24 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
             return;
         }
         let began = processor_seconds();
-        let request = Request {
+        let mut request = Request {
             class: arguments.class,
             plant: arguments.plant,
+            only: arguments.only.clone(),
+            faults: arguments.faults.clone(),
             printed: arguments.trace,
             ..Request::default()
         };
-        let mut outcome = run(seed, request);
+        let mut outcome = run(seed, request.clone());
         if outcome.violation.is_some() {
+            request.printed = false;
+            if request.only.is_none()
+                && let Some((_, fewest)) = shrink(seed, &request, SHRINK_RUNS_MAX)
+            {
+                request = fewest;
+            }
             // Once more, now with its trace: the same seed is the same run.
-            outcome = run(seed, Request { traced: true, printed: false, ..request });
+            outcome = run(seed, Request { traced: true, ..request.clone() });
         }
         let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
         total.busy += processor_seconds() - began;
@@ -108,9 +144,9 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
         total.coverage.add(&outcome.coverage);
         if outcome.violation.is_some() {
             if !arguments.json {
-                report(arguments, &outcome);
+                report(&request, &outcome);
             }
-            total.failed.push(outcome);
+            total.failed.push((request, outcome));
         }
     }
 }
@@ -121,23 +157,34 @@ fn processor_seconds() -> f64 {
     used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
 }
 
-fn command(arguments: &Arguments, seed: u64) -> String {
+fn command(request: &Request, outcome: &Outcome) -> String {
     let mut text = format!(
-        "cargo run --release -p backstay-sim --bin seeds -- --count 1 --seed {seed} --trace"
+        "cargo run -p backstay-sim --bin seeds -- --count 1 --seed {} --class {}",
+        outcome.seed,
+        outcome.class.name()
     );
-    if let Some(class) = arguments.class {
-        text += &format!(" --class {}", class.name());
-    }
-    if let Some(plant) = arguments.plant {
+    if let Some(plant) = request.plant {
         text += &format!(" --plant {plant:?}");
     }
-    text
+    if let Some(faults) = &request.faults {
+        let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+        text += &format!(" --faults {}", names.join(","));
+    }
+    if let Some(only) = &request.only {
+        let numbers: Vec<String> = only.iter().map(u32::to_string).collect();
+        let list = if numbers.is_empty() { "none".to_owned() } else { numbers.join(",") };
+        text += &format!(" --only {list}");
+    }
+    text + " --trace"
 }
 
-fn report(arguments: &Arguments, outcome: &Outcome) {
+fn report(request: &Request, outcome: &Outcome) {
     let Some((violation, at)) = &outcome.violation else { return };
     for line in &outcome.lines {
         println!("{line}");
+    }
+    for (number, what) in &outcome.disturbances {
+        println!("disturbance {number}: {what}");
     }
     println!(
         "seed {} ({}) broke {} at {:.6} ms: {}\n  {}\n",
@@ -146,7 +193,7 @@ fn report(arguments: &Arguments, outcome: &Outcome) {
         violation.rule,
         *at as f64 / 1e6,
         violation.what,
-        command(arguments, outcome.seed)
+        command(request, outcome)
     );
 }
 
@@ -158,7 +205,7 @@ fn summary(arguments: &Arguments, total: &Total, missing: &[&str], wall: f64) {
         let failed: Vec<_> = total
             .failed
             .iter()
-            .filter_map(|o| {
+            .filter_map(|(request, o)| {
                 let (violation, at) = o.violation.as_ref()?;
                 Some(serde_json::json!({
                     "seed": o.seed,
@@ -166,7 +213,8 @@ fn summary(arguments: &Arguments, total: &Total, missing: &[&str], wall: f64) {
                     "rule": violation.rule,
                     "what": violation.what,
                     "at_ms": *at as f64 / 1e6,
-                    "replay": command(arguments, o.seed),
+                    "replay": command(request, o),
+                    "disturbances": o.disturbances,
                     "last": o.lines,
                 }))
             })
@@ -208,6 +256,20 @@ fn summary(arguments: &Arguments, total: &Total, missing: &[&str], wall: f64) {
     println!("{passed} passed, {failed} failed");
 }
 
+/// All paths of a small model instead of seeds.
+fn exhaustive(arguments: &Arguments, disturbances: u64) -> ExitCode {
+    let disturbances = u32::try_from(disturbances).unwrap_or(u32::MAX);
+    let bound = Bound { ticks: 14, disturbances, elections: 2 };
+    let found = search(arguments.plant, bound);
+    println!(
+        "{} steps, {} takeovers within {} ticks, {} disturbances and {} elections",
+        found.steps, found.takeovers, bound.ticks, bound.disturbances, bound.elections
+    );
+    let Some((violation, path)) = found.broken else { return ExitCode::SUCCESS };
+    println!("{} broken: {}\n{}", violation.rule, violation.what, path.join("\n"));
+    ExitCode::FAILURE
+}
+
 fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
@@ -221,6 +283,9 @@ fn main() -> ExitCode {
         eprintln!("seed {seed} made the code under test panic: {panic}");
     }));
     let began = Instant::now();
+    if let Some(disturbances) = arguments.search {
+        return exhaustive(&arguments, disturbances);
+    }
     let next = AtomicU64::new(arguments.seed);
     let total = Mutex::new(Total::default());
     let threads = if arguments.trace { 1 } else { arguments.threads };

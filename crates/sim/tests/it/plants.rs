@@ -1,25 +1,35 @@
 //! Each planted bug breaks an invariant within 2,000 seeds; without it the same seed holds.
 
 use brain::plant::Plant;
+use sim::fault::Fault;
 use sim::{Class, Request, run};
 
 /// Seeds that a planted bug may survive at most.
 const SEEDS_MAX: u64 = 2_000;
 
-fn check(plant: Plant, rules: &[&str]) {
+pub(crate) fn check(plant: Plant, rules: &[&str]) {
     check_in(Class::Swarm, plant, rules);
 }
 
-fn check_in(class: Class, plant: Plant, rules: &[&str]) {
-    let class = Some(class);
+pub(crate) fn check_in(class: Class, plant: Plant, rules: &[&str]) {
+    check_with(Request { class: Some(class), plant: Some(plant), ..Request::default() }, rules);
+}
+
+/// Where a bug takes what few seeds bring, the faults that it takes are given.
+pub(crate) fn check_under(faults: &[Fault], plant: Plant, rules: &[&str]) {
+    let (class, faults) = (Some(Class::Swarm), Some(faults.to_vec()));
+    check_with(Request { class, plant: Some(plant), faults, ..Request::default() }, rules);
+}
+
+fn check_with(request: Request, rules: &[&str]) {
+    let plant = request.plant.expect("a planted bug");
     for seed in 0..SEEDS_MAX {
-        let request = Request { class, plant: Some(plant), ..Request::default() };
-        let Some((violation, _)) = run(seed, request).violation else { continue };
+        let Some((violation, _)) = run(seed, request.clone()).violation else { continue };
         if !rules.contains(&violation.rule) {
             // It broke liveness first; the rule it is about is still to be seen broken.
             continue;
         }
-        let sound = run(seed, Request { class, ..Request::default() });
+        let sound = run(seed, Request { plant: None, ..request });
         assert!(sound.violation.is_none(), "seed {seed} fails without {plant:?} too");
         println!("{plant:?}: caught by seed {seed}, rule {}", violation.rule);
         return;
@@ -94,7 +104,7 @@ fn a_takeover_from_an_instance_that_cannot_be_stopped_is_caught() {
 
 #[test]
 fn a_guard_that_takes_any_lease_for_its_own_is_caught() {
-    check(Plant::LeaseOfAnother, &["lease"]);
+    check_under(&[Fault::NodePause], Plant::LeaseOfAnother, &["lease"]);
 }
 
 #[test]
@@ -114,5 +124,6 @@ fn an_old_majority_that_goes_on_beside_a_new_generation_is_caught() {
 
 #[test]
 fn a_poisoned_resource_that_goes_back_against_an_order_is_caught() {
-    check(Plant::PoisonOverOrders, &["L3"]);
+    let faults = [Fault::InstanceExit, Fault::Unhealthy];
+    check_under(&faults, Plant::PoisonOverOrders, &["L3"]);
 }

@@ -41,7 +41,7 @@ impl BlockMemory {
         file.read_exact_at(&mut tail, size_bytes.checked_sub(16)?).ok()?;
         let (magic, length) = tail.split_at(8);
         let length = u64::from_le_bytes(length.try_into().ok()?);
-        if magic != MAGIC || length > LIST_BYTES_MAX {
+        if magic != MAGIC || length > LIST_BYTES_MAX.min(size_bytes) {
             return None;
         }
         let mut bytes = vec![0; length as usize];
@@ -57,6 +57,11 @@ impl BlockMemory {
     /// The hashes of a file.
     pub(super) fn values(&self, path: &[u8]) -> Option<Vec<Value>> {
         let (at, count) = self.files.get(path)?;
+        // A damaged list must not make room for what the file has not.
+        let end = at.checked_add(u64::from(*count) * 32)?;
+        if end > self.file.metadata().ok()?.len() {
+            return None;
+        }
         let mut bytes = vec![0; *count as usize * 32];
         self.file.read_exact_at(&mut bytes, *at).ok()?;
         Some(bytes.as_chunks::<32>().0.to_vec())
@@ -149,6 +154,18 @@ mod tests {
         assert!(memory.values(b"d").is_none());
         assert!(BlockMemory::open(&path, &RunId([8; 16]), "a").is_none());
         assert!(BlockMemory::open(&path, &run, "b").is_none());
+        let lie = List {
+            run: run.0,
+            mode: "a".to_owned(),
+            files: vec![(b"a".to_vec(), 0, u32::MAX), (b"b".to_vec(), u64::MAX, 1)],
+        };
+        let mut bytes = postcard::to_allocvec(&lie).unwrap();
+        let length = bytes.len() as u64;
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let memory = BlockMemory::open(&path, &run, "a").unwrap();
+        assert_eq!((memory.values(b"a"), memory.values(b"b")), (None, None));
         fs::write(&path, "garbage").unwrap();
         assert!(BlockMemory::open(&path, &run, "a").is_none());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);

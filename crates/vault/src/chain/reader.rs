@@ -212,12 +212,21 @@ impl Chain {
     }
 }
 
+/// Records that may be missing below the newest: far more than can be lost by chance. Beyond it
+/// the newest name is a lie, and looking for each number below it would never end.
+const MISSING_MAX: u64 = 100_000;
+
 /// The numbers of all records.
 fn list(store: &dyn Store) -> Result<BTreeSet<u64>> {
     let listed = store.list(Area::Chain, None)?;
     let seqs: BTreeSet<u64> = listed.iter().filter_map(|l| l.name.record_seq()).collect();
-    if seqs.is_empty() {
-        return Err(VaultError::NoRepository(store.describe()));
+    let newest = *seqs.last().ok_or_else(|| VaultError::NoRepository(store.describe()))?;
+    if newest - (seqs.len() as u64 - 1) > MISSING_MAX {
+        return Err(VaultError::BrokenChain {
+            seq: newest,
+            what: format!("far beyond the {} records that there are", seqs.len()),
+            why: "no backup writes such a number: remove the object where nobody knows of it",
+        });
     }
     Ok(seqs)
 }

@@ -122,7 +122,7 @@ impl KeyRing {
         self.chunk_id_key.is_locked() && self.epochs.iter().all(|e| e.master.is_locked())
     }
 
-    pub(super) fn to_payload(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn to_payload(&self) -> Zeroizing<Vec<u8>> {
         let exposed = |e: &EpochKeys| (*e.master.expose(), *e.signing_seed.expose());
         let payload = Payload {
             version: 1,
@@ -137,7 +137,7 @@ impl KeyRing {
         buffer
     }
 
-    pub(super) fn from_payload(bytes: &[u8]) -> Option<KeyRing> {
+    pub(crate) fn from_payload(bytes: &[u8]) -> Option<KeyRing> {
         let mut payload: Payload = postcard::from_bytes(bytes).ok()?;
         let count = payload.epochs.len();
         if payload.version != 1 || count == 0 || count > EPOCHS_MAX {

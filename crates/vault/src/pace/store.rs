@@ -52,6 +52,10 @@ impl Store for PacedStore {
         self.store.delete(name)
     }
 
+    fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        self.store.delete_all(names)
+    }
+
     fn remove_leftovers(&self, age: Duration) -> Result<u64, StoreError> {
         self.store.remove_leftovers(age)
     }

@@ -3,6 +3,7 @@
 
 use super::Lsn;
 use super::conninfo::{ConnInfo, Endpoint};
+use super::status::StatusWriter;
 use crate::error::{Result, VaultError};
 use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -29,19 +30,28 @@ const READ_BYTES: usize = 256 << 10;
 /// A row: each column as text, or null.
 pub type Row = Vec<Option<String>>;
 
-trait Stream: Read + Write + Send {
+pub(super) trait Stream: Read + Write + Send {
     fn set_wait(&self, wait: Option<Duration>) -> io::Result<()>;
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>>;
 }
 
 impl Stream for UnixStream {
     fn set_wait(&self, wait: Option<Duration>) -> io::Result<()> {
         self.set_read_timeout(wait)
     }
+
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
 }
 
 impl Stream for TcpStream {
     fn set_wait(&self, wait: Option<Duration>) -> io::Result<()> {
         self.set_read_timeout(wait)
+    }
+
+    fn duplicate(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
     }
 }
 
@@ -339,22 +349,14 @@ impl Connection {
         Ok(self.peek()?.is_some())
     }
 
-    /// Tells the server how far the log is written and durable here.
+    /// What tells the server how far the log is written and durable here, beside whoever reads
+    /// the stream.
     ///
     /// # Errors
-    /// Where the connection fails.
-    pub fn send_status(&mut self, written: Lsn, flushed: Lsn) -> Result<()> {
-        let mut body = Vec::with_capacity(34);
-        body.push(b'r');
-        // Never applied: nothing replays here.
-        for position in [written, flushed, Lsn(0)] {
-            body.extend_from_slice(&position.0.to_be_bytes());
-        }
-        body.extend_from_slice(&[0; 9]);
-        self.send(|out| {
-            frontend::CopyData::new(&body[..])?.write(out);
-            Ok(())
-        })
+    /// Where the system has no more file descriptors.
+    pub(crate) fn status_writer(&self) -> Result<StatusWriter> {
+        let stream = self.stream.duplicate().map_err(|e| self.fail(e.to_string()))?;
+        Ok(StatusWriter::new(stream, self.shown.clone()))
     }
 
     /// Ends the stream on our side and reads what the server says of the next timeline: its
@@ -386,11 +388,11 @@ pub(super) fn literal(text: &str) -> String {
     postgres_protocol::escape::escape_literal(text)
 }
 
-fn failure(server: &str, what: impl Into<String>) -> VaultError {
+pub(super) fn failure(server: &str, what: impl Into<String>) -> VaultError {
     VaultError::Postgres { server: server.to_owned(), what: what.into() }
 }
 
-fn parse_copy(mut bytes: bytes::Bytes) -> Option<CopyMessage> {
+pub(super) fn parse_copy(mut bytes: bytes::Bytes) -> Option<CopyMessage> {
     let kind = bytes.try_get_u8().ok()?;
     let start = Lsn(bytes.try_get_u64().ok()?);
     match kind {

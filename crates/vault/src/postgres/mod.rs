@@ -6,12 +6,14 @@ mod changes;
 mod connection;
 mod conninfo;
 pub mod exclude;
+pub(crate) mod fuzzing;
 mod lsn;
 mod position;
 pub mod recovery;
 pub mod rehearsal;
 pub mod server;
 mod source;
+mod status;
 
 pub use connection::{Connection, CopyMessage, Row};
 pub use conninfo::ConnInfo;
@@ -19,6 +21,7 @@ pub use lsn::{Lsn, SegmentName, Timeline};
 pub use position::{Position, parse_label};
 use server::Facts;
 pub use source::PostgresSource;
+pub(crate) use status::StatusWriter;
 
 /// Bytes of a page, as every packaged server has it.
 pub const PAGE_BYTES: usize = 8192;

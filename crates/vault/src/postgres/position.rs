@@ -3,6 +3,10 @@
 
 use super::{Lsn, Timeline};
 
+/// No server gets here: one that writes a gigabyte a second would take 292 years. Below it, sums
+/// of a position and a length don't overflow.
+const LSN_END: Lsn = Lsn(1 << 63);
+
 /// A backup's place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -57,7 +61,8 @@ impl Position {
         };
         let possible = super::lsn::is_segment_size(position.segment_bytes)
             && position.timeline > 0
-            && position.start <= position.stop;
+            && position.start <= position.stop
+            && position.stop < LSN_END;
         possible.then_some(position)
     }
 }
@@ -89,6 +94,8 @@ mod tests {
             assert_eq!(Position::parse(text), None, "{text}");
         }
         assert_eq!(Position::parse(&position.encode().replace("16777216", "0")), None);
+        let beyond = position.encode().replace("stop 0/2000138", "stop FFFFFFFF/FFFFFFFF");
+        assert_eq!(Position::parse(&beyond), None);
     }
 
     #[test]

@@ -226,6 +226,7 @@ pub fn recover(
     }
     crate::verify::require_chunks(&blobs, b"", &plan.backup.top)?;
     let mut report = part(&blobs, plan, request, "data", &request.target)?;
+    report.synced = true;
     for (number, place) in &spaces {
         let more = part(&blobs, plan, request, &format!("spaces/{number}"), place)?;
         report.notes.extend(more.notes);
@@ -239,15 +240,20 @@ pub fn recover(
         let mut bytes = Vec::new();
         let path = format!("stop/{name}");
         restore::to_stream(&blobs, &plan.backup, path.as_bytes(), &mut bytes)?;
-        write(&request.target, place, &bytes)?;
+        write(&request.target, place, &bytes, false)?;
     }
     if request.log == Log::Fetched {
         fetch_log(repository, plan, request)?;
     }
+    // Before the server is told to recover, all that it recovers from is on disk.
+    for place in spaces.iter().map(|(_, place)| place).chain([&request.target]) {
+        let sync = || Ok(rustix::fs::syncfs(File::open(place)?)?);
+        sync().map_err(VaultError::file("sync", place.clone()))?;
+    }
     let old = fs::read_to_string(request.target.join("postgresql.auto.conf"));
     let settings = without_recovery(&old.unwrap_or_default()) + &settings(plan, request);
-    write(&request.target, "postgresql.auto.conf", settings.as_bytes())?;
-    write(&request.target, "recovery.signal", b"")?;
+    write(&request.target, "postgresql.auto.conf", settings.as_bytes(), true)?;
+    write(&request.target, "recovery.signal", b"", true)?;
     Ok(report)
 }
 
@@ -266,7 +272,7 @@ fn fetch_log(repository: &Repository, plan: &Plan, request: &RecoverRequest) -> 
     let history = catalog.history(store, ring, plan.timeline)?;
     if let Some(text) = fetch_history(store, ring, &catalog, plan.timeline)? {
         let name = format!("{LOG_FOLDER}/{:08X}.history", plan.timeline);
-        write(&request.target, &name, &text)?;
+        write(&request.target, &name, &text, false)?;
     }
     let mut at = start.segment_start(segment_bytes);
     for step in history.from(timeline, start).unwrap_or_default() {
@@ -276,7 +282,7 @@ fn fetch_log(repository: &Repository, plan: &Plan, request: &RecoverRequest) -> 
             let fetched = fetch_segment(store, ring, &catalog, segment, segment_bytes)?;
             if let Fetched::Found(bytes, _) = fetched {
                 let name = format!("{LOG_FOLDER}/{}", segment.file_name(segment_bytes));
-                write(&request.target, &name, &bytes)?;
+                write(&request.target, &name, &bytes, false)?;
             }
             at = Lsn(at.0 + segment_bytes);
         }
@@ -333,7 +339,7 @@ fn part(
         workers: request.workers,
         counters: Arc::clone(&request.counters),
     };
-    restore::run(blobs, &plan.backup, &restore)
+    restore::run_with(blobs, &plan.backup, &restore, false)
 }
 
 /// Refuses a directory that holds anything: what was there would mix with what is restored.
@@ -352,8 +358,8 @@ fn require_empty(place: &Path) -> Result<()> {
     }
 }
 
-/// Writes a file of the data directory, durably and with its owner.
-fn write(target: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+/// Writes a file of the data directory with its owner, durably where it is to `sync`.
+fn write(target: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()> {
     let path = target.join(name);
     let write = || {
         let owner = fs::metadata(target)?;
@@ -363,6 +369,9 @@ fn write(target: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         file.write_all(bytes)?;
         if rustix::process::geteuid().is_root() {
             chown(&path, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        if !sync {
+            return Ok(());
         }
         file.sync_all()?;
         let folder = path.parent().map_or_else(|| target.to_owned(), Path::to_owned);

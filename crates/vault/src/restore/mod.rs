@@ -91,6 +91,16 @@ impl RestoreReport {
 /// Where the path is not in the backup, or the target cannot be written at all. Single files
 /// that fail are notes of the report.
 pub fn run(blobs: &Blobs, backup: &Backup, request: &RestoreRequest) -> Result<RestoreReport> {
+    run_with(blobs, backup, request, true)
+}
+
+/// As [`run`], where the caller syncs in the end if `sync` is false.
+pub(crate) fn run_with(
+    blobs: &Blobs,
+    backup: &Backup,
+    request: &RestoreRequest,
+    sync: bool,
+) -> Result<RestoreReport> {
     backup.top.check(true)?;
     let entry = find_path(blobs, &backup.top, &request.path)?;
     if request.set_aside.is_some() && !request.dry_run {
@@ -104,7 +114,7 @@ pub fn run(blobs: &Blobs, backup: &Backup, request: &RestoreRequest) -> Result<R
             totals
         }
     };
-    let ((notes, notes_more), synced) = threads::restore(blobs, backup, &entry, request)?;
+    let ((notes, notes_more), synced) = threads::restore(blobs, backup, &entry, request, sync)?;
     let counters = &request.counters;
     Ok(RestoreReport {
         totals,

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, bounded};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,6 +72,7 @@ pub(super) fn restore(
     backup: &Backup,
     entry: &Entry,
     request: &RestoreRequest,
+    sync: bool,
 ) -> Result<(Notes, bool)> {
     let make = !request.dry_run;
     let target = Target::open(&request.target, request.set_aside.as_deref(), make)?;
@@ -90,7 +92,7 @@ pub(super) fn restore(
     if make {
         let (idle, _) = bounded(0);
         Walker::new(&restore, backup, idle).second_pass(entry)?;
-        if let Some(target) = &restore.target {
+        if let (Some(target), true) = (&restore.target, sync) {
             target.sync().map_err(VaultError::file("sync", request.target.clone()))?;
             synced = true;
         }
@@ -173,6 +175,12 @@ impl Restore<'_> {
     ) -> Result<()> {
         if self.extents(&large.opened, &large.small, offset, extents, buffers)? {
             large.differs.store(true, Ordering::Release);
+        }
+        let bytes = NonZeroU64::new(extents.iter().map(Extent::bytes).sum());
+        if let (Some(new), Some(bytes)) = (&large.opened.new, bytes) {
+            // The disk begins now and not with the sync that ends the restore. Advice that a file
+            // system doesn't take costs only time.
+            let _ = rustix::fs::fadvise(new, offset, Some(bytes), rustix::fs::Advice::DontNeed);
         }
         Ok(())
     }

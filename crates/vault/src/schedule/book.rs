@@ -31,6 +31,13 @@ struct Row {
     past: Past,
 }
 
+/// What a book's text remembers; nothing where it is no book.
+pub(super) fn parse(text: &str) -> Option<BTreeMap<JobKey, Past>> {
+    let stored: Stored = serde_json::from_str(text).ok()?;
+    let jobs = stored.jobs.into_iter().map(|row| (row.key, row.past));
+    (stored.version == 1).then(|| jobs.collect())
+}
+
 /// Where the past of a repository's jobs lies in a state directory.
 pub fn book_path(state_dir: &Path, location: &str) -> PathBuf {
     let hash = blake3::hash(location.as_bytes());
@@ -119,15 +126,13 @@ impl Book {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(error) => return Err(VaultError::file("read", self.path.clone())(error)),
         };
-        let stored: Option<Stored> = serde_json::from_str(&text).ok();
-        let stored = stored.filter(|stored| stored.version == 1).ok_or_else(|| {
+        parse(&text).ok_or_else(|| {
             VaultError::Refused(format!(
                 "{} is not what `vault run` wrote: when which job ran last is not known. Remove \
                  it, and every job runs once at the next start",
                 self.path.display()
             ))
-        })?;
-        Ok(stored.jobs.into_iter().map(|row| (row.key, row.past)).collect())
+        })
     }
 
     /// Replaces what is remembered, durably and whole.

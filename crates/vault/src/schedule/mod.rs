@@ -4,6 +4,7 @@
 
 mod book;
 mod file;
+pub(crate) mod fuzzing;
 mod machine;
 mod orders;
 mod when;

@@ -2,6 +2,7 @@
 //! its own name only where that is free; then its folder is synced.
 
 use super::{Area, Created, Listed, OBJECT_BYTES_MAX, ObjectName, Store, StoreError};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -163,12 +164,22 @@ impl Store for LocalStore {
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        let path = self.path(name);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_folder(&self.root.join(name.area().folder())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(io_error("remove", &path)(e)),
+        self.delete_all(std::slice::from_ref(name))
+    }
+
+    fn delete_all(&self, names: &[ObjectName]) -> Result<(), StoreError> {
+        let mut areas = BTreeSet::new();
+        for name in names {
+            let path = self.path(name);
+            match fs::remove_file(&path) {
+                Ok(()) => {
+                    areas.insert(name.area().folder());
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(io_error("remove", &path)(e)),
+            }
         }
+        areas.into_iter().try_for_each(|folder| sync_folder(&self.root.join(folder)))
     }
 
     fn remove_leftovers(&self, age: Duration) -> Result<u64, StoreError> {

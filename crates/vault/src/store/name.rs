@@ -43,9 +43,26 @@ impl Area {
 
 /// A checked object name, `area/leaf`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct ObjectName {
     area: Area,
     leaf: String,
+}
+
+/// A name as a record says it. A record can be an enemy's: what it names is removed by a cleanup,
+/// so that a leaf with a path in it would remove any file.
+#[derive(Deserialize)]
+#[serde(rename = "ObjectName")]
+struct Unchecked {
+    area: Area,
+    leaf: String,
+}
+
+impl TryFrom<Unchecked> for ObjectName {
+    type Error = &'static str;
+    fn try_from(name: Unchecked) -> Result<ObjectName, &'static str> {
+        ObjectName::new(name.area, &name.leaf).ok_or("an object has no such name")
+    }
 }
 
 impl ObjectName {
@@ -131,6 +148,21 @@ mod tests {
             assert!(ObjectName::new(Area::Packs, leaf).is_none(), "{leaf:?}");
         }
         assert!(ObjectName::new(Area::Keys, "00ff-1").is_some());
+    }
+
+    #[test]
+    fn a_record_cannot_name_what_lies_outside_the_repository() {
+        let read = |leaf: &str| {
+            let bytes = postcard::to_allocvec(&(Area::Packs, leaf)).unwrap();
+            postcard::from_bytes::<ObjectName>(&bytes).ok()
+        };
+        let name = ObjectName::new(Area::Packs, "00ff").unwrap();
+        assert_eq!(read("00ff"), Some(name.clone()));
+        let bytes = postcard::to_allocvec(&name).unwrap();
+        assert_eq!(postcard::from_bytes(&bytes), Ok(name));
+        for leaf in ["../../victim", "/etc/passwd", "..", "", "a/b", &"a".repeat(97)] {
+            assert_eq!(read(leaf), None, "{leaf:?}");
+        }
     }
 
     #[test]

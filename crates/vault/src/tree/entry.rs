@@ -195,15 +195,16 @@ impl Totals {
     pub fn add(&mut self, entry: &Entry) {
         match &entry.kind {
             EntryKind::Directory { totals, .. } => {
-                self.files += totals.files;
-                self.directories += totals.directories + 1;
-                self.bytes += totals.bytes;
+                self.files = self.files.saturating_add(totals.files);
+                let below = totals.directories.saturating_add(1);
+                self.directories = self.directories.saturating_add(below);
+                self.bytes = self.bytes.saturating_add(totals.bytes);
             }
             EntryKind::File { size_bytes, .. } => {
-                self.files += 1;
-                self.bytes += size_bytes;
+                self.files = self.files.saturating_add(1);
+                self.bytes = self.bytes.saturating_add(*size_bytes);
             }
-            _ => self.files += 1,
+            _ => self.files = self.files.saturating_add(1),
         }
     }
 }

@@ -140,8 +140,9 @@ impl Archive {
         if repository.state().is_append_only() {
             return Ok(());
         }
-        for (timeline, start, end, name) in inner {
-            store.delete(&name)?;
+        let names: Vec<_> = inner.iter().map(|(_, _, _, name)| name.clone()).collect();
+        store.delete_all(&names)?;
+        for (timeline, start, end, _) in inner {
             self.catalog.remove(timeline, start, end);
         }
         Ok(())

@@ -7,12 +7,15 @@ mod catalog;
 pub mod check;
 mod event;
 mod fetch;
+pub(crate) mod fuzzing;
+mod handover;
 mod history;
 mod memory;
 mod piece;
 pub mod record;
 mod references;
 mod spool;
+mod storer;
 pub mod stream;
 
 pub use archive::Archive;

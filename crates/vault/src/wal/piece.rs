@@ -90,8 +90,15 @@ pub(super) fn parse_name(name: &ObjectName) -> Option<Named<'_>> {
         _ => return None,
     };
     let possible = stretch.is_none_or(|(start, end)| start < end && end.0 - start.0 <= PIECE_BYTES);
-    (stream.len() == 16 && possible && parts.next().is_none())
-        .then_some((stream, timeline, stretch))
+    if stream.len() != 16 || !possible || parts.next().is_some() {
+        return None;
+    }
+    // A stretch has one name: another one of the same digits would be listed and not found.
+    let only = match stretch {
+        Some((start, end)) => name_of(stream, timeline, start, end),
+        None => history_name(stream, timeline),
+    };
+    (only == *name).then_some((stream, timeline, stretch))
 }
 
 /// Signs and seals bytes of a log.
@@ -228,7 +235,9 @@ mod tests {
         let parsed = parse_name(&name).unwrap();
         assert_eq!(parsed, ("0123456789abcdef", 3, Some((Lsn(1), Lsn(PIECE_BYTES + 1)))));
         assert_eq!(parse_name(&history_name("0123456789abcdef", 3)).unwrap().2, None);
-        for leaf in ["0123456789abcdef-3", "x-3-1-2", "0123456789abcdef-3-2-1", "a-b-c-d-e"] {
+        let short = "0123456789abcdef-3-1-2";
+        for leaf in ["0123456789abcdef-3", short, "x-3-1-2", "0123456789abcdef-3-2-1", "a-b-c-d-e"]
+        {
             assert!(parse_name(&ObjectName::new(Area::Wal, leaf).unwrap()).is_none(), "{leaf}");
         }
     }

@@ -132,6 +132,8 @@ impl Pages {
         let left = u32_at(page, 16).unwrap_or(0) as usize;
         if info & FIRST_IS_CONTINUED != 0 {
             let here = left.min(page.len() - position);
+            // Pages that go on for ever with one record must not fill the memory.
+            self.open.take_if(|(_, bytes, length)| bytes.len() + here > *length);
             if let Some((_, bytes, _)) = &mut self.open {
                 bytes.extend_from_slice(&page[position..position + here]);
             }
@@ -342,6 +344,23 @@ mod tests {
             ),
         ]);
         assert_eq!(ends(&log), [(700, now, true), (702, now + 5, false), (703, now + 6, true)]);
+    }
+
+    #[test]
+    fn a_record_that_never_ends_is_given_up() {
+        let log = pages_of(&[record(10, 0, 700, &vec![7; 20_000])]);
+        let mut pages = Pages::default();
+        let first = &log[..PAGE_BYTES];
+        let _flow = pages.page(first, Lsn(0), &mut |_| ControlFlow::Continue(()));
+        assert!(pages.open.is_some());
+        for number in 1..100u64 {
+            let mut page = log[PAGE_BYTES..2 * PAGE_BYTES].to_vec();
+            page[8..16].copy_from_slice(&(number * PAGE_BYTES as u64).to_le_bytes());
+            let at = Lsn(number * PAGE_BYTES as u64);
+            let _flow = pages.page(&page, at, &mut |_| ControlFlow::Continue(()));
+            assert!(pages.open.as_ref().is_none_or(|(_, bytes, length)| bytes.len() <= *length));
+        }
+        assert!(pages.open.is_none());
     }
 
     #[test]

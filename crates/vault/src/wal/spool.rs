@@ -1,11 +1,12 @@
 //! A file of this machine in which what was received is durable before it is in the repository:
 //! a server that waits for the stream waits for one write to a file that is there already, and
 //! not for an object of a store. It holds pieces as the repository does, sealed and signed, one
-//! after the other; once all of them are stored, it begins anew. What a crash left in it is
-//! stored at the next start.
+//! after the other, in two halves: one is written anew once all that it held is stored. What a
+//! crash left is stored at the next start.
 //!
 //! It never is a second archive: losing it loses what the repository has not yet.
 
+use super::PIECE_BYTES;
 use super::archive::Archive;
 use super::piece::{Stretch, name_of, read_piece, write_piece};
 use crate::chunk::Compressor;
@@ -17,9 +18,12 @@ use rustix::fs::{FlockOperation, fdatasync, flock};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes of the file, written beforehand, so that a write changes nothing but them.
-pub(super) const SPOOL_BYTES: u64 = 64 << 20;
+const SPOOL_BYTES: u64 = 2 * HALF_BYTES;
+/// One half fills up while the other is stored.
+const HALF_BYTES: u64 = 32 << 20;
 /// Before each piece: the round, timeline, start, end, and the object's length.
 const FRAME_BYTES: usize = 40;
 /// What is written to the file at once while it is made.
@@ -29,11 +33,35 @@ const FILL_BYTES: usize = 1 << 20;
 pub(super) struct Spool {
     path: PathBuf,
     file: File,
+    halves: [Half; 2],
+    /// Which half is written.
+    active: usize,
+    compressor: Compressor,
+}
+
+/// A half of the file.
+#[derive(Clone, Copy, Default)]
+struct Half {
     /// Frames of one round follow each other; those of an earlier one count no more.
     round: u64,
-    /// Where the next frame goes.
+    /// Where the next frame goes, from the half's beginning on.
     at: u64,
-    compressor: Compressor,
+    /// Where the log ends that it holds.
+    end: Lsn,
+}
+
+impl Half {
+    fn new() -> Half {
+        Half { round: u64::from_le_bytes(crate::random::bytes()), at: 0, end: Lsn(0) }
+    }
+}
+
+/// What replaying gathers, so that the repository is asked for few pieces.
+#[derive(Default)]
+struct Gathered {
+    timeline: Timeline,
+    start: Lsn,
+    bytes: Vec<u8>,
 }
 
 struct Frame {
@@ -90,8 +118,8 @@ impl Spool {
                 .and_then(|()| File::open(folder)?.sync_all())
                 .map_err(failed("make room for the spool in"))?;
         }
-        let round = u64::from_le_bytes(crate::random::bytes());
-        Ok(Spool { path, file, round, at: 0, compressor: Compressor::new() })
+        let halves = [Half::new(), Half::new()];
+        Ok(Spool { path, file, halves, active: 0, compressor: Compressor::new() })
     }
 
     /// Stores what an earlier stream left, and says which stretches that were.
@@ -103,52 +131,107 @@ impl Spool {
         repository: &Repository,
         archive: &mut Archive,
     ) -> Result<Vec<(Timeline, Lsn, Lsn)>> {
-        let mut at = 0;
-        let mut round = None;
-        let mut stretches: Vec<(Timeline, Lsn, Lsn)> = Vec::new();
-        while let Some((frame, bytes)) = self.frame(repository.ring(), archive.stream(), at)? {
-            if *round.get_or_insert(frame.round) != frame.round {
-                break;
+        let (ring, stream) = (Arc::clone(repository.ring()), archive.stream().to_owned());
+        let mut halves = Vec::new();
+        for half in 0..self.halves.len() {
+            if let Some((frame, _)) = self.frame(&ring, &stream, half, 0)? {
+                halves.push((frame.timeline, frame.start, half, frame.round));
             }
-            archive.store(repository, frame.timeline, frame.start, &bytes)?;
-            match stretches.last_mut() {
-                Some((timeline, _, end)) if (*timeline, *end) == (frame.timeline, frame.start) => {
-                    *end = frame.end;
-                }
-                _ => stretches.push((frame.timeline, frame.start, frame.end)),
-            }
-            at += frame_bytes(frame.length);
         }
-        self.restart()?;
+        halves.sort_unstable();
+        let mut stretches: Vec<(Timeline, Lsn, Lsn)> = Vec::new();
+        let mut gathered = Gathered::default();
+        let mut store = |gathered: &Gathered| -> Result<()> {
+            let Gathered { timeline, start, bytes } = gathered;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            archive.store(repository, *timeline, *start, bytes)?;
+            let upto = Lsn(start.0 + bytes.len() as u64);
+            match stretches.last_mut() {
+                Some((t, _, end)) if (*t, *end) == (*timeline, *start) => *end = upto,
+                _ => stretches.push((*timeline, *start, upto)),
+            }
+            Ok(())
+        };
+        for (_, _, half, round) in halves {
+            let mut at = 0;
+            while let Some((frame, bytes)) = self.frame(&ring, &stream, half, at)? {
+                if frame.round != round {
+                    break;
+                }
+                at += frame_bytes(frame.length);
+                let end = Lsn(gathered.start.0 + gathered.bytes.len() as u64);
+                let follows = (gathered.timeline, end) == (frame.timeline, frame.start);
+                let fits = (gathered.bytes.len() + bytes.len()) as u64 <= PIECE_BYTES;
+                if follows && fits {
+                    gathered.bytes.extend_from_slice(&bytes);
+                    continue;
+                }
+                store(&gathered)?;
+                gathered = Gathered { timeline: frame.timeline, start: frame.start, bytes };
+            }
+        }
+        store(&gathered)?;
+        self.clear()?;
         Ok(stretches)
     }
 
-    /// The frame at a place, where there is one that is whole and authentic.
-    fn frame(&mut self, ring: &KeyRing, stream: &str, at: u64) -> Result<Option<(Frame, Vec<u8>)>> {
+    /// The frame at a place of a half, where there is one that is whole and authentic.
+    fn frame(
+        &mut self,
+        ring: &KeyRing,
+        stream: &str,
+        half: usize,
+        at: u64,
+    ) -> Result<Option<(Frame, Vec<u8>)>> {
         let failed = || VaultError::file("read", self.path.clone());
         let mut header = [0; FRAME_BYTES];
-        if at + FRAME_BYTES as u64 > SPOOL_BYTES {
+        let begin = at + FRAME_BYTES as u64;
+        if begin > HALF_BYTES {
             return Ok(None);
         }
-        self.file.read_exact_at(&mut header, at).map_err(failed())?;
+        let base = half as u64 * HALF_BYTES;
+        self.file.read_exact_at(&mut header, base + at).map_err(failed())?;
         let Some(frame) = Frame::parse(&header) else { return Ok(None) };
-        let begin = at + FRAME_BYTES as u64;
-        if frame.length == 0 || begin + u64::from(frame.length) > SPOOL_BYTES {
+        if frame.length == 0 || begin + u64::from(frame.length) > HALF_BYTES {
             return Ok(None);
         }
         let mut object = vec![0; frame.length as usize];
-        self.file.read_exact_at(&mut object, begin).map_err(failed())?;
+        self.file.read_exact_at(&mut object, base + begin).map_err(failed())?;
         let name = name_of(stream, frame.timeline, frame.start, frame.end);
         // One that was torn by a crash was never acknowledged.
         let piece = read_piece(ring, &name, object, &mut self.compressor).ok();
         Ok(piece.map(|piece| (frame, piece.bytes)))
     }
 
-    /// Whether so many bytes of a log surely fit.
-    pub(super) fn has_room(&self, bytes: u64) -> bool {
+    /// Makes room for so many bytes of a log; false where both halves hold what is not stored.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub(super) fn make_room(&mut self, bytes: u64, stored: Lsn) -> Result<bool> {
         // Bytes that do not compress are kept as they are; statement, signature and seal are less
         // than a block.
-        self.at + FRAME_BYTES as u64 + bytes + 4096 <= SPOOL_BYTES
+        let needed = FRAME_BYTES as u64 + bytes + 4096;
+        if needed > HALF_BYTES {
+            return Ok(false);
+        }
+        let is_stored = |half: &Half| half.at > 0 && half.end <= stored;
+        let other = 1 - self.active;
+        if is_stored(&self.halves[other]) {
+            self.begin(other)?;
+        }
+        let is_free = self.halves[other].at == 0;
+        if is_free && is_stored(&self.halves[self.active]) {
+            self.begin(self.active)?;
+        }
+        if self.halves[self.active].at + needed <= HALF_BYTES {
+            return Ok(true);
+        }
+        if is_free {
+            self.active = other;
+        }
+        Ok(is_free)
     }
 
     /// Appends bytes of the log, durably.
@@ -163,8 +246,9 @@ impl Spool {
         now_ms: i64,
     ) -> Result<()> {
         let (_, object) = write_piece(ring, stretch, bytes, now_ms, &mut self.compressor);
+        let half = self.halves[self.active];
         let frame = Frame {
-            round: self.round,
+            round: half.round,
             timeline: stretch.timeline,
             start: stretch.start,
             end: Lsn(stretch.start.0 + bytes.len() as u64),
@@ -172,24 +256,29 @@ impl Spool {
         };
         let mut all = frame.bytes().to_vec();
         all.extend_from_slice(&object);
-        let written = self.file.write_all_at(&all, self.at).and_then(|()| {
+        let place = self.active as u64 * HALF_BYTES + half.at;
+        let written = self.file.write_all_at(&all, place).and_then(|()| {
             fdatasync(&self.file)?;
             Ok(())
         });
         written.map_err(VaultError::file("write", self.path.clone()))?;
-        self.at += frame_bytes(frame.length);
+        let at = half.at + frame_bytes(frame.length);
+        self.halves[self.active] = Half { at, end: frame.end, ..half };
         Ok(())
     }
 
-    /// Everything is in the repository: begins anew. Not synced: a crash brings back what is
-    /// stored already.
+    /// Everything is in the repository: nothing is left to store at the next start.
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub(super) fn restart(&mut self) -> Result<()> {
-        self.at = 0;
-        self.round = u64::from_le_bytes(crate::random::bytes());
-        let written = self.file.write_all_at(&[0; FRAME_BYTES], 0);
+    pub(super) fn clear(&mut self) -> Result<()> {
+        (0..self.halves.len()).try_for_each(|half| self.begin(half))
+    }
+
+    /// Begins a half anew. Not synced: a crash brings back what is stored already.
+    fn begin(&mut self, half: usize) -> Result<()> {
+        self.halves[half] = Half::new();
+        let written = self.file.write_all_at(&[0; FRAME_BYTES], half as u64 * HALF_BYTES);
         written.map_err(VaultError::file("write", self.path.clone()))
     }
 }
@@ -222,11 +311,18 @@ mod tests {
         spool.append(ring, stretch, bytes, 5).unwrap();
     }
 
-    /// What a start after a crash would find.
+    /// What a start after a crash would find in the first half.
     fn found(folder: &Path, ring: &KeyRing) -> Vec<(u64, Vec<u8>)> {
-        let mut spool = Spool::open(folder, STREAM).unwrap();
+        found_by(&mut Spool::open(folder, STREAM).unwrap(), ring, 0)
+    }
+
+    fn found_by(spool: &mut Spool, ring: &KeyRing, half: usize) -> Vec<(u64, Vec<u8>)> {
         let (mut at, mut all) = (0, Vec::new());
-        while let Some((frame, bytes)) = spool.frame(ring, STREAM, at).unwrap() {
+        let mut round = None;
+        while let Some((frame, bytes)) = spool.frame(ring, STREAM, half, at).unwrap() {
+            if *round.get_or_insert(frame.round) != frame.round {
+                break;
+            }
             all.push((frame.start.0, bytes));
             at += frame_bytes(frame.length);
         }
@@ -241,12 +337,12 @@ mod tests {
         assert!(Spool::open(folder.path(), STREAM).is_err(), "two work with one file");
         append(&mut spool, &ring, 100, b"stored already");
         append(&mut spool, &ring, 114, b"and this");
-        spool.restart().unwrap();
-        assert!(found_by(&mut spool, &ring).is_empty());
+        spool.clear().unwrap();
+        assert_eq!(found_by(&mut spool, &ring, 0), []);
         append(&mut spool, &ring, 200, &[7; 5000]);
         append(&mut spool, &ring, 5200, &[8; 300]);
         // Surely in the second frame, and not what fills it up.
-        let second = spool.at - 16;
+        let second = spool.halves[0].at - 16;
         drop(spool);
         let all = [(200, vec![7; 5000]), (5200, vec![8; 300])];
         assert_eq!(found(folder.path(), &ring), all);
@@ -263,20 +359,32 @@ mod tests {
         }
     }
 
-    fn found_by(spool: &mut Spool, ring: &KeyRing) -> Vec<u8> {
-        spool.frame(ring, STREAM, 0).unwrap().map(|(_, bytes)| bytes).unwrap_or_default()
-    }
-
     #[test]
-    fn room_ends_before_the_file_does() {
+    fn a_half_is_written_anew_only_once_all_of_it_is_stored() {
         let folder = tempfile::tempdir().unwrap();
+        let ring = KeyRing::random();
         let mut spool = Spool::open(folder.path(), STREAM).unwrap();
-        assert!(spool.has_room(32 << 20) && !spool.has_room(SPOOL_BYTES));
-        spool.at = SPOOL_BYTES - 8000;
-        assert!(spool.has_room(3000) && !spool.has_room(4000));
-        assert_eq!(
-            fs::metadata(folder.path().join(format!("{STREAM}.spool"))).unwrap().len(),
-            SPOOL_BYTES
-        );
+        assert_eq!(fs::metadata(&spool.path).unwrap().len(), SPOOL_BYTES);
+        assert!(!spool.make_room(HALF_BYTES, Lsn(0)).unwrap(), "never fits");
+        assert!(spool.make_room(3000, Lsn(0)).unwrap());
+        append(&mut spool, &ring, 100, &[1; 50]);
+        spool.halves[0].at = HALF_BYTES - 8000;
+        assert!(spool.make_room(3000, Lsn(0)).unwrap());
+        assert_eq!(spool.active, 0);
+        // It goes over to the other half, and what is not stored stays in this one.
+        assert!(spool.make_room(4000, Lsn(149)).unwrap());
+        assert_eq!(spool.active, 1);
+        append(&mut spool, &ring, 150, &[2; 50]);
+        assert_eq!(found_by(&mut spool, &ring, 0), [(100, vec![1; 50])]);
+        spool.halves[1].at = HALF_BYTES - 8000;
+        assert!(!spool.make_room(4000, Lsn(149)).unwrap(), "both halves are needed");
+        assert!(spool.make_room(4000, Lsn(150)).unwrap());
+        assert_eq!(spool.active, 0);
+        assert_eq!(found_by(&mut spool, &ring, 0), []);
+        assert_eq!(found_by(&mut spool, &ring, 1), [(150, vec![2; 50])]);
+        // Everything is stored: it begins where it is.
+        append(&mut spool, &ring, 200, &[3; 50]);
+        assert!(spool.make_room(4000, Lsn(250)).unwrap());
+        assert_eq!((spool.active, spool.halves[0].at, spool.halves[1].at), (0, 0, 0));
     }
 }

@@ -1,28 +1,31 @@
 //! Streams a server's log into a repository through a replication slot, and tells the server
-//! only what is durable: a commit that waits for this standby is in the repository.
+//! only what is durable. This half receives: where there is a spool, it writes to it and tells
+//! the server at once; the other half ([`super::storer`]) stores.
 
 pub use super::event::Event;
+use super::handover::{Closing, Handover};
 use super::piece::Stretch;
 use super::spool::Spool;
-use super::{Archive, PIECE_BYTES, WalMemory};
-use crate::error::{Result, VaultError, explain};
+use super::storer::Storer;
+use super::{Archive, PIECE_BYTES};
+use crate::error::{Result, VaultError};
+use crate::keys::KeyRing;
 use crate::postgres::server::{Facts, Slot};
-use crate::postgres::{ConnInfo, Connection, CopyMessage, Lsn, Timeline};
-use crate::repository::Repository;
+use crate::postgres::{ConnInfo, Connection, CopyMessage, Lsn, StatusWriter, Timeline};
+use crate::repository::{Clock, Repository};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How long to wait for the server before looking around.
 const WAIT: Duration = Duration::from_millis(200);
 /// A status is sent at least this often, so that the server knows that we live.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// Pause between tries while the store fails.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// With a spool, what it holds is stored in the repository after this.
 const STORE_EVERY: Duration = Duration::from_millis(100);
-/// The most of the log in memory before it is stored.
-const GATHER_BYTES_MAX: u64 = PIECE_BYTES;
+/// The most of the log that is received before it is made durable.
+const GATHER_BYTES_MAX: usize = 4 << 20;
 
 /// What to stream, and how.
 pub struct StreamRequest<'a> {
@@ -46,7 +49,7 @@ pub struct StreamRequest<'a> {
     /// Set to end the stream.
     pub stop: &'a AtomicBool,
     /// Told what happens.
-    pub tell: &'a dyn Fn(Event),
+    pub tell: &'a (dyn Fn(Event) + Sync),
 }
 
 /// Streams until told to stop. Everything that was acknowledged is recorded when it returns
@@ -60,57 +63,43 @@ pub fn run(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<(
     let spool = open_spool(repository, request)?;
     let mut control = Connection::open(&request.info)?;
     let facts = Facts::ask(&mut control, &request.info)?;
+    let spool = match spool {
+        // The chain knew nothing of this log before the server told its name.
+        None => open_spool_of(repository, request, (facts.system, facts.segment_bytes))?,
+        spool => spool,
+    };
     let archive = Archive::open(repository, &request.name, facts.system, facts.segment_bytes)?;
-    let spool = match (spool, &request.spool) {
-        (None, Some(folder)) => Some(Spool::open(folder, archive.stream())?),
-        (spool, _) => spool,
-    };
     let slot = Slot::ensure(&mut control, &request.slot)?;
-    let folder = request.memory.as_ref();
-    let memory = folder
-        .map(|folder| WalMemory::new(folder, &repository.ring().repository, archive.stream()));
-    let mut streamer = Streamer {
-        repository,
-        request,
-        control,
-        facts,
-        archive,
-        memory,
-        timeline: 0,
-        first: Lsn(0),
-        start: Lsn(0),
-        buffer: Vec::new(),
-        stored: Lsn(0),
-        spool,
-        spooled: Lsn(0),
-        stored_at: Instant::now(),
-        server_end: Lsn(0),
-        marked: Instant::now(),
-        status: Instant::now(),
-        retained_bytes: None,
-    };
+    let (ring, now_ms) = (Arc::clone(repository.ring()), repository.clock());
+    let storer = Storer::new(repository, request, control, archive);
+    let mut streamer = Streamer { request, facts, ring, now_ms, storer, spool, server_end: Lsn(0) };
     let result = streamer.run(&slot);
+    let storer = &mut streamer.storer;
     // Only now that the stream is closed does the server let go of the slot.
-    let result = match streamer.retained_bytes {
-        Some(retained_bytes) => streamer.let_go(retained_bytes).and(result),
+    let result = match storer.retained_bytes {
+        Some(retained_bytes) => storer.let_go(retained_bytes).and(result),
         None => result,
     };
-    // What was acknowledged is stored and recorded, whatever ended the stream.
-    let stored = match streamer.retained_bytes {
-        Some(_) => Ok(()),
-        None => streamer.store_spooled(true),
-    };
-    let recorded = streamer.mark();
-    result.and(stored).and(recorded)
+    // What was acknowledged is recorded, whatever ended the stream.
+    let recorded = storer.mark();
+    result.and(recorded)
 }
 
 /// Opens the spool of a log that the repository knows, and stores what an earlier stream left.
 fn open_spool(repository: &mut Repository, request: &StreamRequest<'_>) -> Result<Option<Spool>> {
     let known = repository.state().archives.get(&request.name);
-    let system = known.map(|known| (known.system, known.segment_bytes));
-    let (Some(folder), Some((system, segment_bytes))) = (&request.spool, system) else {
-        return Ok(None);
-    };
+    match known.map(|known| (known.system, known.segment_bytes)) {
+        Some(log) => open_spool_of(repository, request, log),
+        None => Ok(None),
+    }
+}
+
+fn open_spool_of(
+    repository: &mut Repository,
+    request: &StreamRequest<'_>,
+    (system, segment_bytes): (u64, u64),
+) -> Result<Option<Spool>> {
+    let Some(folder) = &request.spool else { return Ok(None) };
     let mut archive = Archive::open(repository, &request.name, system, segment_bytes)?;
     let mut spool = Spool::open(folder, archive.stream())?;
     for (timeline, from, upto) in spool.replay(repository, &mut archive)? {
@@ -121,42 +110,31 @@ fn open_spool(repository: &mut Repository, request: &StreamRequest<'_>) -> Resul
 }
 
 struct Streamer<'a, 'r> {
-    repository: &'a mut Repository,
     request: &'a StreamRequest<'r>,
-    control: Connection,
     facts: Facts,
-    archive: Archive,
-    memory: Option<WalMemory>,
-    timeline: Timeline,
-    /// Where the stream began on this timeline.
-    first: Lsn,
-    /// Where `buffer` begins.
-    start: Lsn,
-    /// The log from `start` on, as received.
-    buffer: Vec<u8>,
-    /// Up to where it is in the repository.
-    stored: Lsn,
+    ring: Arc<KeyRing>,
+    now_ms: Clock,
+    storer: Storer<'a, 'r>,
     spool: Option<Spool>,
+    server_end: Lsn,
+}
+
+/// What one timeline's stream has, while it lasts.
+struct Receiving<'s> {
+    handover: &'s Handover,
+    status: &'s Mutex<StatusWriter>,
+    /// What the spool's pieces say of themselves.
+    stream_id: String,
+    system: u64,
+    timeline: Timeline,
+    received: Lsn,
     /// Up to where it is durable in the spool.
     spooled: Lsn,
-    stored_at: Instant,
-    server_end: Lsn,
-    marked: Instant,
-    status: Instant,
-    /// How much the server kept when it became too much.
-    retained_bytes: Option<u64>,
+    /// Received since it was last made durable.
+    fresh: Vec<u8>,
 }
 
 impl Streamer<'_, '_> {
-    fn received(&self) -> Lsn {
-        Lsn(self.start.0 + self.buffer.len() as u64)
-    }
-
-    /// Up to where it is durable, here or in the repository.
-    fn safe(&self) -> Lsn {
-        self.stored.max(self.spooled)
-    }
-
     fn run(&mut self, slot: &Slot) -> Result<()> {
         let name = &self.request.standby_name;
         let mut stream = Connection::open_replication(&self.request.info, name)?;
@@ -169,7 +147,7 @@ impl Streamer<'_, '_> {
         }
         self.choose_start(slot, newest)?;
         loop {
-            let (timeline, from) = (self.timeline, self.start);
+            let (timeline, from) = (self.storer.timeline, self.storer.start());
             stream.start_replication(&self.request.slot, from, timeline)?;
             (self.request.tell)(Event::Started { timeline, from });
             if !self.receive(&mut stream)? {
@@ -177,36 +155,29 @@ impl Streamer<'_, '_> {
             }
             let next = stream.finish_stream()?;
             let Some((timeline, at)) = next else { return Ok(()) };
-            self.mark()?;
+            self.storer.mark()?;
             self.take_history(&mut stream, timeline)?;
             (self.request.tell)(Event::Switched { timeline, at });
             // Its first segment holds the end of the timeline before, too.
-            self.begin_at(timeline, at.segment_start(self.facts.segment_bytes));
+            self.storer.begin_at(timeline, at.segment_start(self.facts.segment_bytes));
         }
-    }
-
-    fn begin_at(&mut self, timeline: Timeline, start: Lsn) {
-        self.timeline = timeline;
-        (self.first, self.start) = (start, start);
-        self.buffer.clear();
-        self.stored = self.archive.catalog().reach(timeline, start);
-        self.spooled = Lsn(0);
     }
 
     fn take_history(&mut self, stream: &mut Connection, timeline: Timeline) -> Result<()> {
         let row = stream.row(&format!("TIMELINE_HISTORY {timeline}"), 2)?;
-        self.archive.store_history(self.repository, timeline, row[1].as_bytes())
+        let storer = &mut self.storer;
+        storer.archive.store_history(storer.repository, timeline, row[1].as_bytes())
     }
 
     /// Goes on in the segment where what is stored ends, or begins where the slot does.
     fn choose_start(&mut self, slot: &Slot, newest: Timeline) -> Result<()> {
         let segment_bytes = self.facts.segment_bytes;
-        let catalog = self.archive.catalog();
+        let catalog = self.storer.archive.catalog();
         let known = catalog.timelines().into_iter().rev().find(|t| *t <= newest);
         let known = known.and_then(|t| Some((t, catalog.newest(t)?)));
         let kept = slot.restart.unwrap_or(self.server_end).segment_start(segment_bytes);
         let Some((timeline, end)) = known else {
-            self.begin_at(newest, kept);
+            self.storer.begin_at(newest, kept);
             return Ok(());
         };
         let segment = end.segment_start(segment_bytes);
@@ -215,10 +186,10 @@ impl Streamer<'_, '_> {
         // What lies between was let go, or never kept for us.
         if kept > end && !self.server_has(from)? {
             (self.request.tell)(Event::Gap { timeline, from: end, to: kept });
-            self.begin_at(newest, kept);
+            self.storer.begin_at(newest, kept);
             return Ok(());
         }
-        self.begin_at(timeline, from);
+        self.storer.begin_at(timeline, from);
         Ok(())
     }
 
@@ -231,190 +202,141 @@ impl Streamer<'_, '_> {
         if self.facts.in_recovery {
             return Ok(false);
         }
-        let row = self.control.row(&sql, 1)?;
+        let row = self.storer.control.row(&sql, 1)?;
         Ok(row[0] != "0")
     }
 
-    /// Receives until told to stop (false) or the timeline ends (true).
+    /// Receives until told to stop (false) or the timeline ends (true). What was received is
+    /// stored when this returns without an error, and where the store lets it, with one.
     fn receive(&mut self, stream: &mut Connection) -> Result<bool> {
+        let handover = Handover::new(self.storer.stored);
+        let status = Mutex::new(stream.status_writer()?);
+        let mut receiving = Receiving {
+            handover: &handover,
+            status: &status,
+            stream_id: self.storer.archive.stream().to_owned(),
+            system: self.facts.system,
+            timeline: self.storer.timeline,
+            received: self.storer.start(),
+            spooled: Lsn(0),
+            fresh: Vec::new(),
+        };
+        let every = if self.spool.is_some() { STORE_EVERY } else { Duration::ZERO };
+        let Streamer { request, ring, now_ms, storer, spool, server_end, .. } = self;
+        std::thread::scope(|scope| {
+            let storing = scope.spawn(|| {
+                let _closing = Closing(&handover);
+                storer.work(&handover, &status, every)
+            });
+            let mut durably = |receiving: &mut Receiving<'_>| match spool {
+                Some(spool) => receiving.spool(spool, ring, (now_ms)()),
+                None => Ok(()),
+            };
+            let received = receiving.run(stream, request, server_end, &mut durably);
+            handover.complete();
+            // A panic there is one here.
+            let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // Where both ended badly, the store's word says more.
+            let ended = stored.and(received)?;
+            // All of it is stored, and the next timeline's positions mean another log.
+            spool.as_mut().map_or(Ok(()), Spool::clear)?;
+            Ok(ended)
+        })
+    }
+}
+
+impl Receiving<'_> {
+    fn status(&self) -> MutexGuard<'_, StatusWriter> {
+        // Sending is one write: a panic elsewhere leaves the positions whole.
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(
+        &mut self,
+        stream: &mut Connection,
+        request: &StreamRequest<'_>,
+        server_end: &mut Lsn,
+        durably: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<bool> {
         loop {
-            let wait = if self.spooled > self.stored { STORE_EVERY } else { WAIT };
-            let message = stream.stream_next(Some(wait))?;
-            let mut reply = false;
+            let mut asked = false;
             let mut ended = false;
-            let mut next = message;
-            // Whatever has arrived is stored together.
-            while let Some(message) = next.take() {
-                match message {
-                    CopyMessage::Wal { start, server_end, bytes } => {
-                        self.server_end = server_end;
-                        self.take(start, &bytes)?;
-                    }
-                    CopyMessage::Alive { server_end, reply: wanted } => {
-                        self.server_end = server_end;
-                        reply |= wanted;
-                    }
-                    CopyMessage::Done => {
-                        ended = true;
-                        break;
-                    }
-                }
-                let pending = self.received().0.saturating_sub(self.stored.0);
-                if pending < GATHER_BYTES_MAX && stream.has_more()? {
-                    next = stream.stream_next(None)?;
-                }
+            if self.handover.has_room(WAIT) {
+                (asked, ended) = self.gather(stream, server_end)?;
             }
-            let ending = ended || self.request.stop.load(Ordering::Acquire);
-            let advanced = self.keep(ending)?;
-            if advanced || reply || self.status.elapsed() >= STATUS_EVERY {
-                if !ended {
-                    stream.send_status(self.received(), self.safe())?;
-                }
-                self.status = Instant::now();
+            if !self.fresh.is_empty() {
+                durably(self)?;
+                self.handover.give(&self.fresh);
+                self.fresh.clear();
             }
-            self.store_spooled(ending)?;
-            self.tidy()?;
-            if ending {
+            let mut status = self.status();
+            if ended {
+                status.end();
+            } else if asked || status.age() >= STATUS_EVERY {
+                status.repeat(self.received)?;
+            }
+            drop(status);
+            let stopped = request.stop.load(Ordering::Acquire);
+            if ended || stopped || self.handover.is_closed() {
                 return Ok(ended);
             }
         }
     }
 
+    /// Takes what has arrived; whether the server wants an answer, and whether the timeline ended.
+    fn gather(&mut self, stream: &mut Connection, server_end: &mut Lsn) -> Result<(bool, bool)> {
+        let mut asked = false;
+        let mut next = stream.stream_next(Some(WAIT))?;
+        while let Some(message) = next.take() {
+            match message {
+                CopyMessage::Wal { start, server_end: end, bytes } => {
+                    *server_end = end;
+                    self.take(start, &bytes)?;
+                }
+                CopyMessage::Alive { server_end: end, reply } => {
+                    *server_end = end;
+                    asked |= reply;
+                }
+                CopyMessage::Done => return Ok((asked, true)),
+            }
+            if self.fresh.len() < GATHER_BYTES_MAX && stream.has_more()? {
+                next = stream.stream_next(None)?;
+            }
+        }
+        Ok((asked, false))
+    }
+
     fn take(&mut self, start: Lsn, bytes: &[u8]) -> Result<()> {
-        if start != self.received() {
+        if start != self.received {
             return Err(VaultError::Refused(format!(
                 "the server sent its log from {start} on, and {} was next",
-                self.received()
+                self.received
             )));
         }
-        self.buffer.extend_from_slice(bytes);
+        self.fresh.extend_from_slice(bytes);
+        self.received.0 += bytes.len() as u64;
         Ok(())
     }
 
-    /// Makes what was received durable; true where there was any. In the spool, where there is
-    /// one with room.
-    fn keep(&mut self, ending: bool) -> Result<bool> {
-        let (from, received) = (self.safe(), self.received());
-        let Some(spool) = self.spool.as_mut().filter(|_| !ending) else { return self.store() };
-        if received <= from {
-            return Ok(false);
-        }
-        if !spool.has_room(received.0 - from.0) {
-            return self.store();
-        }
-        let (timeline, system) = (self.timeline, self.facts.system);
-        let bytes = &self.buffer[(from.0 - self.start.0) as usize..];
-        for (number, part) in bytes.chunks(PIECE_BYTES as usize).enumerate() {
-            let start = Lsn(from.0 + number as u64 * PIECE_BYTES);
-            let stretch = Stretch { stream: self.archive.stream(), system, timeline, start };
-            spool.append(self.repository.ring(), stretch, part, self.repository.now_ms())?;
-        }
-        self.spooled = received;
-        Ok(true)
-    }
-
-    /// Stores what is in the spool only, from time to time and at the end. The server has been
-    /// told already.
-    fn store_spooled(&mut self, ending: bool) -> Result<()> {
-        let is_time = self.stored_at.elapsed() >= STORE_EVERY
-            || self.spooled.0 - self.stored.0.min(self.spooled.0) >= GATHER_BYTES_MAX;
-        if self.spooled > self.stored && (ending || is_time) {
-            self.store()?;
-        }
-        Ok(())
-    }
-
-    /// Stores what was received and is not stored; true where there was any.
-    fn store(&mut self) -> Result<bool> {
-        let received = self.received();
-        if received <= self.stored {
-            return Ok(false);
-        }
-        let mut alarmed = false;
-        loop {
-            let from = (self.stored.0 - self.start.0) as usize;
-            let stored = self.archive.store(
-                self.repository,
-                self.timeline,
-                self.stored,
-                &self.buffer[from..],
-            );
-            match stored {
-                Ok(()) => break,
-                Err(VaultError::Store(error)) => {
-                    let why = explain(&error);
-                    alarmed = self.stalled(why, alarmed)?;
-                    std::thread::park_timeout(STORE_PAUSE);
-                    // A part of it may have been stored before the store failed.
-                    self.stored = self.archive.catalog().reach(self.timeline, self.stored);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.stored = received;
-        self.stored_at = Instant::now();
-        if let Some(spool) = &mut self.spool {
-            spool.restart()?;
-        }
-        if let Some(memory) = &mut self.memory {
-            memory.remember(self.timeline, self.first, received)?;
-        }
-        let (timeline, upto) = (self.timeline, received);
-        (self.request.tell)(Event::Stored { timeline, upto });
-        Ok(true)
-    }
-
-    /// The store fails: alarms at half of what the server may keep for us, lets go at all of it.
-    fn stalled(&mut self, why: String, alarmed: bool) -> Result<bool> {
-        let row = self.control.row("SELECT pg_current_wal_lsn()", 1)?;
-        let end = Lsn::parse(&row[0]).unwrap_or(self.server_end);
-        let retained_bytes = end.0.saturating_sub(self.stored.0);
-        if retained_bytes >= self.request.retain_max_bytes {
-            self.retained_bytes = Some(retained_bytes);
-            let server = self.request.info.shown();
-            let what = format!("its log could not be stored, and the slot was let go: {why}");
-            return Err(VaultError::Postgres { server, what });
-        }
-        if self.request.stop.load(Ordering::Acquire) {
-            return Err(VaultError::Refused(format!("the log could not be stored: {why}")));
-        }
-        if !alarmed {
-            (self.request.tell)(Event::Stalled { retained_bytes, why });
-        }
-        Ok(true)
-    }
-
-    fn let_go(&mut self, retained_bytes: u64) -> Result<()> {
-        Slot::drop(&mut self.control, &self.request.slot)?;
-        let (timeline, from) = (self.timeline, self.stored);
-        (self.request.tell)(Event::LetGo { timeline, from, retained_bytes });
-        Ok(())
-    }
-
-    /// Joins small pieces to whole ones and records marks, after the server was told.
-    fn tidy(&mut self) -> Result<()> {
-        loop {
-            let whole_end = Lsn((self.start.0 / PIECE_BYTES + 1) * PIECE_BYTES);
-            if self.stored < whole_end {
-                break;
-            }
-            let length = (whole_end.0 - self.start.0) as usize;
-            let (timeline, start) = (self.timeline, self.start);
-            self.archive.consolidate(self.repository, timeline, start, &self.buffer[..length])?;
-            self.buffer.drain(..length);
-            self.start = whole_end;
-        }
-        if self.marked.elapsed() >= self.request.mark_every {
-            self.mark()?;
-        }
-        Ok(())
-    }
-
-    fn mark(&mut self) -> Result<()> {
-        self.marked = Instant::now();
-        if self.stored <= self.first {
+    /// Makes what was received durable in the spool and tells the server. Where the spool is full
+    /// of what is not stored yet, the server hears of it once that is.
+    fn spool(&mut self, spool: &mut Spool, ring: &KeyRing, now_ms: i64) -> Result<()> {
+        let stored = self.handover.stored();
+        let begin = Lsn(self.received.0 - self.fresh.len() as u64);
+        let from = begin.max(self.spooled).max(stored).min(self.received);
+        // Behind a gap nothing is acknowledged: it waits until the store is through.
+        let is_next = begin <= self.spooled.max(stored);
+        let bytes = &self.fresh[(from.0 - begin.0) as usize..];
+        if bytes.is_empty() || !is_next || !spool.make_room(bytes.len() as u64, stored)? {
             return Ok(());
         }
-        self.archive.acknowledge(self.repository, self.timeline, (self.first, self.stored))
+        for (number, part) in bytes.chunks(PIECE_BYTES as usize).enumerate() {
+            let start = Lsn(from.0 + number as u64 * PIECE_BYTES);
+            let (stream, system, timeline) = (&self.stream_id, self.system, self.timeline);
+            let stretch = Stretch { stream, system, timeline, start };
+            spool.append(ring, stretch, part, now_ms)?;
+        }
+        self.spooled = self.received;
+        self.status().tell(self.received, self.spooled)
     }
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
+mod crashes;
 mod increments;
 mod log;
 mod points;
@@ -32,6 +33,10 @@ const TESTS: &[(&str, fn())] = &[
     ("hint_bits_alone_are_no_change", increments::hint_bits_alone_are_no_change),
     ("nothing_acknowledged_is_lost_with_the_machine", log::nothing_acknowledged_is_lost),
     ("what_the_spool_holds_is_not_lost", log::what_the_spool_holds_is_not_lost),
+    (
+        "a_stream_that_dies_at_every_change_loses_nothing",
+        crashes::a_stream_that_dies_at_every_change_loses_nothing,
+    ),
     ("every_removed_or_altered_piece_is_missed", log::every_removed_piece_is_missed),
     ("a_promotion_is_followed_through_its_timelines", log::a_promotion_is_followed),
     ("a_stalled_archive_lets_go_and_says_what_it_cost", log::a_stalled_archive_lets_go),

@@ -6,6 +6,7 @@ mod clippy;
 mod deny;
 mod docs;
 mod format;
+mod fuzz;
 mod lab;
 mod postgres;
 mod seeds;
@@ -23,6 +24,7 @@ pub(super) static ALL: &[Step] = &[
     unit::STEP,
     docs::STEP,
     deny::STEP,
+    fuzz::STEP,
     seeds::STEP,
     postgres::STEP,
     static_binary::STEP,

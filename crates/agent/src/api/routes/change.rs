@@ -13,12 +13,12 @@ use crate::api::call::Call;
 use crate::api::router::{Api, Connected, ReadBody};
 
 /// An operation, such as a switchover or a maintenance.
-#[utoipa::path(post, path = "/v1/operations", request_body = Value, responses(
+#[cfg_attr(test, utoipa::path(post, path = "/v1/operations", request_body = Value, responses(
     (status = 200, description = "Accepted and committed"),
     (status = 403, description = "Not an operator", body = crate::api::Problem),
     (status = 409, description = "It does not fit the state", body = crate::api::Problem),
     (status = 421, description = "Ask the coordinator", body = crate::api::call::Elsewhere),
-))]
+)))]
 pub(in crate::api) async fn operate(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -31,7 +31,7 @@ pub(in crate::api) async fn operate(
 }
 
 /// A new specification: committed whole, or not at all.
-#[utoipa::path(post, path = "/v1/apply",
+#[cfg_attr(test, utoipa::path(post, path = "/v1/apply",
     request_body(content = String, content_type = "application/toml"),
     responses(
         (status = 200, description = "Committed"),
@@ -39,7 +39,7 @@ pub(in crate::api) async fn operate(
         (status = 403, description = "Not an operator", body = crate::api::Problem),
         (status = 421, description = "Ask the coordinator", body = crate::api::call::Elsewhere),
     )
-)]
+))]
 pub(in crate::api) async fn apply(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,

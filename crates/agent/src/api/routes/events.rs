@@ -19,9 +19,10 @@ pub const LIMIT_MAX: usize = 1_000;
 pub const WAIT_MAX_MS: u64 = 20_000;
 
 /// Which events.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct EventsQuery {
+pub(crate) struct EventsQuery {
     /// Those with a larger number; 0 for all that are kept.
     #[serde(default)]
     after: u64,
@@ -33,11 +34,11 @@ pub(in crate::api) struct EventsQuery {
 }
 
 /// What happened, oldest first.
-#[utoipa::path(get, path = "/v1/events", params(EventsQuery), responses(
+#[cfg_attr(test, utoipa::path(get, path = "/v1/events", params(EventsQuery), responses(
     (status = 200, description = "The events; none where the wait ended without one"),
     (status = 400, description = "A parameter can't be read", body = crate::api::Problem),
     (status = 403, description = "No certificate", body = crate::api::Problem),
-))]
+)))]
 pub(in crate::api) async fn events(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,

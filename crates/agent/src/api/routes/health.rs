@@ -12,10 +12,10 @@ use crate::api::call::Call;
 use crate::api::router::{Api, Connected};
 
 /// The process runs and its event loop answers.
-#[utoipa::path(get, path = "/livez", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/livez", responses(
     (status = 200, description = "It lives"),
     (status = 503, description = "It has stopped itself"),
-))]
+)))]
 pub(in crate::api) async fn live(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -24,10 +24,10 @@ pub(in crate::api) async fn live(
 }
 
 /// The node has joined and hears a coordinator.
-#[utoipa::path(get, path = "/readyz", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/readyz", responses(
     (status = 200, description = "It takes part"),
     (status = 503, description = "It does not, with the reason"),
-))]
+)))]
 pub(in crate::api) async fn ready(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -36,14 +36,14 @@ pub(in crate::api) async fn ready(
 }
 
 /// Whether the active instance of a resource is on this node and covered by a lease.
-#[utoipa::path(get, path = "/resources/{name}/active",
+#[cfg_attr(test, utoipa::path(get, path = "/resources/{name}/active",
     params(("name" = String, Path, description = "The resource")),
     responses(
         (status = 200, description = "It is active here: send traffic"),
         (status = 503, description = "It is not: don't"),
         (status = 400, description = "No name of a resource", body = crate::api::Problem),
     )
-)]
+))]
 pub(in crate::api) async fn active(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,

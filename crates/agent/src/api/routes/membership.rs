@@ -10,16 +10,17 @@ use model::NodeName;
 
 use super::ask;
 use crate::api::access::Route;
-use crate::api::call::{Call, CreateToken, Join, JoinBody, RejoinBody, RenewBody};
+use crate::api::call::{Call, Join, JoinBody, RejoinBody, RenewBody};
 use crate::api::router::{Api, Connected, ReadBody};
 use crate::identity::{CertificateRequest, DatagramPublicKey};
 
 /// A new join token. It is shown once; the cluster keeps a hash.
-#[utoipa::path(post, path = "/v1/tokens", request_body = CreateToken, responses(
+#[cfg_attr(test, utoipa::path(post, path = "/v1/tokens",
+    request_body = crate::api::call::CreateToken, responses(
     (status = 200, description = "The token's text"),
     (status = 403, description = "Not an operator", body = crate::api::Problem),
     (status = 421, description = "Ask the coordinator", body = crate::api::call::Elsewhere),
-))]
+)))]
 pub(in crate::api) async fn create_token(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -32,12 +33,12 @@ pub(in crate::api) async fn create_token(
 }
 
 /// Joins with a token: the only way to a first certificate.
-#[utoipa::path(post, path = "/v1/join", request_body = JoinBody, responses(
+#[cfg_attr(test, utoipa::path(post, path = "/v1/join", request_body = JoinBody, responses(
     (status = 200, description = "Joined", body = crate::api::call::Issued),
     (status = 400, description = "Can't be read", body = crate::api::Problem),
     (status = 403, description = "The token is not good for this", body = crate::api::Problem),
     (status = 421, description = "Ask the coordinator", body = crate::api::call::Elsewhere),
-))]
+)))]
 pub(in crate::api) async fn join(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -52,14 +53,14 @@ pub(in crate::api) async fn join(
     }
 }
 
-fn read_bytes(what: &str, text: &str) -> Result<[u8; 32], String> {
+pub(crate) fn read_bytes(what: &str, text: &str) -> Result<[u8; 32], String> {
     let decoded = HEXLOWER.decode(text.as_bytes()).ok();
     decoded
         .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
         .ok_or_else(|| format!("{what} has not 64 digits, 0-9 and a-f"))
 }
 
-fn read_join(body: &JoinBody) -> Result<Join, String> {
+pub(crate) fn read_join(body: &JoinBody) -> Result<Join, String> {
     let datagram_key = match &body.datagram_key {
         Some(text) => Some(DatagramPublicKey(read_bytes("the datagram key", text)?)),
         None => None,
@@ -73,12 +74,12 @@ fn read_join(body: &JoinBody) -> Result<Join, String> {
 }
 
 /// Comes back as a new incarnation: a node that lost its disk and kept its certificate.
-#[utoipa::path(post, path = "/v1/rejoin", request_body = RejoinBody, responses(
+#[cfg_attr(test, utoipa::path(post, path = "/v1/rejoin", request_body = RejoinBody, responses(
     (status = 200, description = "Its new replica id"),
     (status = 400, description = "Can't be read", body = crate::api::Problem),
     (status = 403, description = "Not a node", body = crate::api::Problem),
     (status = 421, description = "Ask the coordinator", body = crate::api::call::Elsewhere),
-))]
+)))]
 pub(in crate::api) async fn rejoin(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -95,12 +96,12 @@ pub(in crate::api) async fn rejoin(
 }
 
 /// The next certificate for whoever shows one, even one that has run out.
-#[utoipa::path(post, path = "/v1/renew", request_body = RenewBody, responses(
+#[cfg_attr(test, utoipa::path(post, path = "/v1/renew", request_body = RenewBody, responses(
     (status = 200, description = "Renewed", body = crate::api::call::Issued),
     (status = 400, description = "Can't be read", body = crate::api::Problem),
     (status = 403, description = "No certificate, or removed", body = crate::api::Problem),
     (status = 421, description = "Ask the coordinator", body = crate::api::call::Elsewhere),
-))]
+)))]
 pub(in crate::api) async fn renew(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,

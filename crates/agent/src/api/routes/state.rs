@@ -13,19 +13,19 @@ use crate::api::openapi;
 use crate::api::router::{Api, Connected};
 
 /// This description.
-#[utoipa::path(get, path = "/v1/openapi.json", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/v1/openapi.json", responses(
     (status = 200, description = "OpenAPI 3.1"),
     (status = 403, description = "No certificate", body = crate::api::Problem),
-))]
+)))]
 pub(in crate::api) async fn open_api() -> Response {
     Reply::Json(openapi::document()).into_response()
 }
 
 /// Nodes, resources, instances, coordinator, as this node sees them.
-#[utoipa::path(get, path = "/v1/status", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/v1/status", responses(
     (status = 200, description = "The state of the cluster"),
     (status = 403, description = "No certificate", body = crate::api::Problem),
-))]
+)))]
 pub(in crate::api) async fn status(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -34,14 +34,14 @@ pub(in crate::api) async fn status(
 }
 
 /// Why a resource is where it is, from the reasons in the log.
-#[utoipa::path(get, path = "/v1/explain/{resource}",
+#[cfg_attr(test, utoipa::path(get, path = "/v1/explain/{resource}",
     params(("resource" = String, Path, description = "The resource")),
     responses(
         (status = 200, description = "The reasons"),
         (status = 403, description = "No certificate", body = crate::api::Problem),
         (status = 404, description = "No such resource", body = crate::api::Problem),
     )
-)]
+))]
 pub(in crate::api) async fn explain(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -54,10 +54,10 @@ pub(in crate::api) async fn explain(
 }
 
 /// The committed specification.
-#[utoipa::path(get, path = "/v1/spec", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/v1/spec", responses(
     (status = 200, description = "The specification and its revision"),
     (status = 403, description = "No certificate", body = crate::api::Problem),
-))]
+)))]
 pub(in crate::api) async fn spec(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -66,10 +66,10 @@ pub(in crate::api) async fn spec(
 }
 
 /// Metrics in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "OpenMetrics text"),
     (status = 403, description = "No certificate", body = crate::api::Problem),
-))]
+)))]
 pub(in crate::api) async fn metrics(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -78,10 +78,10 @@ pub(in crate::api) async fn metrics(
 }
 
 /// The control state at one index, as the text of a file that can be kept and imported.
-#[utoipa::path(get, path = "/v1/state", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/v1/state", responses(
     (status = 200, description = "The file's text, as `file`"),
     (status = 403, description = "Not an operator", body = crate::api::Problem),
-))]
+)))]
 pub(in crate::api) async fn export(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,
@@ -90,10 +90,10 @@ pub(in crate::api) async fn export(
 }
 
 /// Where this node's log stands, and the coordinator it knows.
-#[utoipa::path(get, path = "/v1/position", responses(
+#[cfg_attr(test, utoipa::path(get, path = "/v1/position", responses(
     (status = 200, description = "Generation, last term and index, commit index"),
     (status = 403, description = "No certificate", body = crate::api::Problem),
-))]
+)))]
 pub(in crate::api) async fn position(
     State(api): State<Arc<Api>>,
     Extension(connected): Extension<Connected>,

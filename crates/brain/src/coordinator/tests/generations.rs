@@ -13,9 +13,17 @@ fn a_new_generation_places_nothing_before_every_older_lease_has_passed() {
     }
     // The longest lease, stretched by the drift between two clocks.
     assert_eq!(office.pass_for(10_000), []);
+    let waits = |office: &mut Office| {
+        let mut raised = office.coordinator.alarms().raised();
+        raised.any(|(subject, what)| {
+            *subject == alarm::Subject::Generation && what.contains("for 10 s")
+        })
+    };
+    assert!(waits(&mut office), "an operator who looks is told what is waited for");
     let (over, place) = (office.pass_for(20), office.pass_for(20));
     assert_eq!(over, [Command::WaitedOut { generation: 5 }]);
     assert!(matches!(&place[..], [Command::Assign { epoch, .. }] if epoch.generation == 5));
+    assert!(!waits(&mut office));
 }
 
 #[test]

@@ -1,0 +1,52 @@
+//! Random bits flipped in a larger repository.
+
+use super::*;
+
+/// How many flips are tried; BACKSTAY_TEST_FLIPS says another number, for long runs.
+const FLIPS: u64 = 300;
+
+#[test]
+fn random_bits_flipped_in_a_larger_repository_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    sample_tree(&data);
+    let clock = TestClock::new();
+    let store = Arc::new(MemoryStore::new());
+    let (mut repository, identity) = init(store.clone(), &clock);
+    for round in 0..3 {
+        fs::write(data.join(format!("noise{round}")), noise(round, 400_000)).unwrap();
+        back_up(&mut repository, &data).unwrap();
+    }
+    let objects: Vec<(ObjectName, Vec<u8>)> = store.snapshot().into_iter().collect();
+    let total: u64 = objects.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    assert!(total > 1_000_000, "{total} bytes");
+    let wanted = std::env::var("BACKSTAY_TEST_FLIPS").ok();
+    let flips = wanted.map_or(FLIPS, |text| text.parse().unwrap());
+    for flip in 0..flips {
+        let random = noise(1000 + flip, 16);
+        let place = |at: usize| u64::from_le_bytes(*random[at..].first_chunk().unwrap());
+        // Half of them by objects, so that small ones are hit, too; half by bytes.
+        let (name, byte) = if flip % 2 == 0 {
+            let (name, bytes) = &objects[(place(0) % objects.len() as u64) as usize];
+            (name, place(8) % bytes.len() as u64)
+        } else {
+            let mut byte = place(8) % total;
+            let hit = objects.iter().find(|(_, bytes)| {
+                let here = byte < bytes.len() as u64;
+                byte -= if here { 0 } else { bytes.len() as u64 };
+                here
+            });
+            (&hit.unwrap().0, byte)
+        };
+        let original = store.get(name).unwrap();
+        let mut altered = original.clone();
+        altered[byte as usize] ^= 1 << (place(0) >> 61);
+        store.overwrite(name, altered);
+        if let Ok(repository) = Repository::open(store.clone(), &identity, clock.options()) {
+            let report = verify(&repository, Depth::Bytes).unwrap();
+            assert!(!report.is_intact(), "flip {flip}: {name} byte {byte}");
+        }
+        store.overwrite(name, original);
+    }
+    assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
+}
