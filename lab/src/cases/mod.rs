@@ -105,7 +105,8 @@ pub(crate) fn play(setup: &Setup, wanted: Wanted<'_>) -> bool {
 }
 
 /// Plays what is wanted in so many processes of this program, as cases wait most of the time; each
-/// prints what it played; the counts of all come last. They share nothing: names begin with the process.
+/// prints what it played, the counts of all come last. They share nothing: names begin with the
+/// process.
 pub(crate) fn play_beside(words: &[String], jobs: usize) -> Done<bool> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let start = |job: usize| {
@@ -120,7 +121,8 @@ pub(crate) fn play_beside(words: &[String], jobs: usize) -> Done<bool> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (told, last) = text.trim_end().rsplit_once('\n').unwrap_or(("", &text));
         let Some((good, bad)) = counts(last) else {
-            return Err(format!("one of {jobs} ended without a count ({}): {text}", output.status));
+            let how = output.status;
+            return Err(format!("one of {jobs} ended without a count ({how}): {text}"));
         };
         println!("{told}");
         (passed, failed) = (passed + good, failed + bad);
