@@ -178,7 +178,8 @@ fn mend<D: Disk>(
     }
     if let Some(last) = log.segments.back() {
         let name = segment_name(last.first_sequence);
-        if log.last_content > log.noted {
+        // A note too: were it to vanish, the next segment would begin after a hole.
+        if log.next_sequence > log.noted + 1 {
             write_anew(&mut log.disk, &name)?;
         } else {
             log.disk.sync_data(&name)?;
