@@ -130,42 +130,6 @@ pub(crate) fn verdict_but_for_the_address(
     Ok(format!("{} orders acknowledged, all of them stored once", found.acknowledged))
 }
 
-/// The same after an old generation came back: until it hears of the new one, an old majority may
-/// take itself for the cluster. Whatever checks epochs refuses it; for how long it was active
-/// beside the new one is told, and has a limit.
-pub(crate) fn verdict_across_generations(cluster: &mut Cluster, limit: Span) -> Done<String> {
-    let (most, shared) = most_at_once(&cluster.holdings()?);
-    if most > 1 {
-        return Err(format!("{most} hosts held the address at once, for {} ms", shared.as_ms()));
-    }
-    cluster.end_client()?;
-    let records = cluster.records();
-    let beside = beside_each_other(&records.intervals);
-    let mut found = figures(&records, None);
-    found.two_active = Span(found.two_active.0 - beside.0);
-    let clean = Figures { acknowledged: found.acknowledged, ..Figures::default() };
-    if found != clean || found.acknowledged == 0 || beside > limit {
-        return Err(format!("the records say: {found:?}, two generations: {} ms", beside.as_ms()));
-    }
-    let (orders, ms) = (found.acknowledged, beside.as_ms());
-    Ok(format!(
-        "{orders} orders acknowledged, all of them stored once; the old generation was active \
-         beside the new one for {ms} ms, and refused"
-    ))
-}
-
-/// For how long instances of two generations were active at once.
-fn beside_each_other(intervals: &[Interval]) -> Span {
-    let of = |generation| {
-        let own = intervals.iter().filter(|i| i.epoch.generation == generation);
-        two_active(&own.cloned().collect::<Vec<_>>(), None)
-    };
-    let all: std::collections::BTreeSet<u64> =
-        intervals.iter().map(|interval| interval.epoch.generation).collect();
-    let within: u64 = all.into_iter().map(|generation| of(generation).0).sum();
-    Span(two_active(intervals, None).0 - within)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,15 +175,6 @@ mod tests {
         assert_eq!(found, harm);
         let freeze = Freeze { instance: "a".into(), from: Moment(5), to: Moment(15) };
         assert_eq!(figures(&bad, Some(&freeze)).two_active, Span::ZERO);
-    }
-
-    #[test]
-    fn what_two_generations_did_at_once_is_told_apart() {
-        let mut intervals = vec![interval("a", 1, 0, 10), interval("b", 2, 8, 20)];
-        assert_eq!(beside_each_other(&intervals), Span::ZERO, "one generation");
-        intervals.push(interval("c", 3, 15, 30));
-        intervals[2].epoch.generation = 2;
-        assert_eq!(beside_each_other(&intervals), Span(5));
     }
 
     #[test]

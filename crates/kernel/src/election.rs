@@ -14,6 +14,11 @@ use crate::{Kernel, Output};
 /// processor that is too slow for the profile gets its coordinator all the same.
 const ATTEMPTS_MAX: u32 = 3;
 
+/// How long a voter that began waits for the others before it stands. A majority that slept
+/// through the recovery of its quorum hears from the new generation in this time, also where the
+/// first packet of a connection is lost (one second), and never gets to lead beside it.
+const MEETING: Span = Span::from_ms(2_000);
+
 /// What the filter held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filtered {
@@ -137,6 +142,10 @@ impl Kernel {
         if now.moment < self.stand_after {
             return;
         }
+        if !self.has_met_voters(pulse, now) {
+            self.stand_after = now.moment + h;
+            return;
+        }
         self.proof = None;
         // An election must be over before the next one begins, on slow machines too: half the
         // grace is what it may take at most.
@@ -148,6 +157,15 @@ impl Kernel {
         if self.replica.campaign().is_err() {
             self.stand_after = now.moment + h;
         }
+    }
+
+    /// Whether every other voter was heard since this kernel began, or had its time to be.
+    fn has_met_voters(&self, pulse: &Pulse, now: Now) -> bool {
+        let waited = now.moment.since(self.since) >= MEETING.max(pulse.timers().promise * 2);
+        let heard = |voter: &ReplicaId| {
+            *voter == self.config.replica || pulse.hearing().any(|(peer, _)| peer == *voter)
+        };
+        waited || self.configurations.iter().flatten().all(heard)
     }
 
     /// How many heartbeats this voter lets pass before it stands: none for the first, more for

@@ -119,6 +119,8 @@ pub struct Kernel {
     last_report: Option<Moment>,
     heard_connected: BTreeSet<ReplicaId>,
     stand_after: Moment,
+    /// When this kernel began; before it stands, it meets the other voters.
+    since: Moment,
     /// Attempts to be elected since a leader was known.
     attempts: u32,
     proof: Option<Renounced>,
@@ -160,6 +162,7 @@ impl Kernel {
             last_report: None,
             heard_connected: BTreeSet::new(),
             stand_after: now,
+            since: now,
             attempts: 0,
             proof: None,
             filtered: Filtered::default(),

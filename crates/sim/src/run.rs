@@ -49,6 +49,8 @@ pub struct Request {
     pub plant: Option<Plant>,
     /// The classes of fault, where the seed is not to draw them.
     pub faults: Option<Vec<Fault>>,
+    /// Operators ask eight times as often.
+    pub busy: bool,
     /// The numbers of the disturbances that may happen, where not all may.
     pub only: Option<BTreeSet<u32>>,
     /// Keep the end of the trace.
@@ -73,6 +75,9 @@ pub fn run(seed: u64, request: Request) -> Outcome {
     SEED.set(seed);
     let mut plan = Plan::new(seed, request.class, request.plant);
     plan.faults = request.faults.unwrap_or(plan.faults);
+    if request.busy {
+        plan.operate_every /= 8;
+    }
     let class = plan.class;
     let safety = plan.safety;
     let mut world = World::new(plan, Disturbances::only(request.only));

@@ -2,18 +2,13 @@
 //! old one comes back.
 
 use drivers::sys::now;
-use model::Span;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::lost::apart;
 use crate::cluster::{Cluster, NODES, PATIENCE};
-use crate::judge::{outage, verdict_across_generations};
+use crate::judge::{outage, verdict};
 use crate::shell::{Done, until};
-
-/// Longest time that an old majority may be active before it hears of the new generation: one lost
-/// packet of a connection costs a second.
-const BESIDE: Span = Span::from_ms(1_500);
 
 /// Both steps of what can't be undone: reads what the first one shows, then confirms exactly that.
 fn confirmed(cluster: &Cluster, node: usize, words: &[&str], off: &[usize]) -> Done {
@@ -82,7 +77,7 @@ pub(super) fn a_lost_quorum_is_recovered_and_the_old_majority_is_superseded(
         "closed without a quorum, served again by hand after {} ms under generation {new}; the \
          old majority came back into it; {}",
         outage.as_ms(),
-        verdict_across_generations(cluster, BESIDE)?
+        verdict(cluster)?
     ))
 }
 
@@ -114,6 +109,6 @@ pub(super) fn an_exported_state_founds_the_cluster_anew(cluster: &mut Cluster) -
     Ok(format!(
         "served again after {} ms under generation {new}, and the old nodes came back into it; {}",
         back.as_ms(),
-        verdict_across_generations(cluster, BESIDE)?
+        verdict(cluster)?
     ))
 }

@@ -5,6 +5,7 @@ use brain::pulse::{Pulse, PulseConfig};
 use brain::{Plants, cluster};
 use journal::{Message, MessageType, Recovered, Replica, ReplicaConfig, encode_message};
 use kernel::{Input, Kernel, KernelConfig, Output, PeerMessage};
+use model::heartbeat::Heartbeat;
 use model::operation::{Operation, Outcome, Refusal};
 use model::state::{ClusterState, Genesis, JoinRequest, MemberRole, TokenRecord, TokenRole};
 use model::{
@@ -19,6 +20,22 @@ fn request(node: &str, token: Option<[u8; 32]>) -> JoinRequest {
     JoinRequest { node: name(node), role: MemberRole::Voter, token, datagram_key: [7; 32] }
 }
 
+/// A heartbeat that says nothing.
+fn silent() -> Heartbeat {
+    Heartbeat {
+        sender: B,
+        boot: 1,
+        seq: 0,
+        term: 1,
+        ack: None,
+        round: None,
+        promised: None,
+        grant: None,
+        lapses: 0,
+        stalled: false,
+    }
+}
+
 /// The second node.
 const B: ReplicaId = ReplicaId(2);
 
@@ -31,6 +48,11 @@ struct Alone {
 
 impl Alone {
     fn new() -> Alone {
+        Alone::among(&[1])
+    }
+
+    /// The first of these voters, as it begins.
+    fn among(voters: &[u64]) -> Alone {
         let mut spec =
             ClusterSpec { name: "one".into(), profile: Profile::Lan, ..Default::default() };
         for node in ["a", "b"] {
@@ -56,7 +78,7 @@ impl Alone {
         let mut state = ClusterState::default();
         cluster::apply(&mut state, 1, &entry);
         let image = postcard::to_allocvec(&state).unwrap();
-        let recovered = Recovered::bootstrap(&[1], image).unwrap();
+        let recovered = Recovered::bootstrap(voters, image).unwrap();
         let replica = Replica::new(ReplicaConfig::new(1), recovered).unwrap();
         let now = Now { moment: Moment(1_000_000_000), wall_ms: 0 };
         let timers = Profile::Lan.timers();
@@ -125,9 +147,35 @@ impl Alone {
         self.sent.drain(..).map(|(_, message)| message).collect()
     }
 
+    /// How long it takes until it stands, in milliseconds; hears the second voter or doesn't.
+    fn stands_after(&mut self, heard: bool) -> u64 {
+        for beat in 1..=500 {
+            if heard {
+                let heartbeat = Heartbeat { sender: B, seq: beat, ..silent() };
+                assert!(self.pulse.receive(self.now.moment, 0, &heartbeat));
+            }
+            self.pass(20);
+            if !self.sent.is_empty() {
+                return beat * 20;
+            }
+        }
+        panic!("it never stood");
+    }
+
     fn leads(&self) -> bool {
         self.kernel.leader() == Some(ReplicaId(1))
     }
+}
+
+/// A majority that slept through the recovery of its quorum must hear of it before it leads.
+#[test]
+fn a_voter_that_began_meets_the_others_before_it_stands() {
+    assert!(Alone::among(&[1, 2]).stands_after(true) < 1_000, "its own promise is all it awaits");
+    let unheard = Alone::among(&[1, 2]).stands_after(false);
+    assert!((2_000..2_500).contains(&unheard), "{unheard} ms");
+    let mut lone = Alone::new();
+    lone.pass(1_000);
+    assert!(lone.leads(), "whoever is alone has nobody to meet");
 }
 
 #[test]

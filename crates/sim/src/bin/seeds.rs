@@ -29,6 +29,7 @@ struct Arguments {
     only: Option<BTreeSet<u32>>,
     faults: Option<Vec<Fault>>,
     search: Option<u64>,
+    busy: bool,
     trace: bool,
     json: bool,
     threads: usize,
@@ -40,7 +41,7 @@ fn usage() -> String {
     format!(
         "seeds --count N [--seed FIRST] [--class CLASS] [--plant NAME] [--only N,N…|none] \
          [--faults FAULT,FAULT…] [--search DISTURBANCES] \
-         [--trace] [--json] [--threads 1|2]\nclasses: {}\nplants: {}",
+         [--busy] [--trace] [--json] [--threads 1|2]\nclasses: {}\nplants: {}",
         classes.join(" "),
         plants.join(" ")
     )
@@ -55,6 +56,7 @@ fn arguments() -> Result<Arguments, String> {
         only: None,
         faults: None,
         search: None,
+        busy: false,
         trace: false,
         json: false,
         threads: THREADS_MAX,
@@ -90,6 +92,7 @@ fn arguments() -> Result<Arguments, String> {
                 parsed.faults = Some(list.split(',').map(fault).collect::<Result<_, String>>()?);
             }
             "--search" => parsed.search = Some(number(value()?)?),
+            "--busy" => parsed.busy = true,
             "--trace" => parsed.trace = true,
             "--json" => parsed.json = true,
             _ => return Err(usage()),
@@ -121,6 +124,7 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
             plant: arguments.plant,
             only: arguments.only.clone(),
             faults: arguments.faults.clone(),
+            busy: arguments.busy,
             printed: arguments.trace,
             ..Request::default()
         };
@@ -174,6 +178,9 @@ fn command(request: &Request, outcome: &Outcome) -> String {
         let numbers: Vec<String> = only.iter().map(u32::to_string).collect();
         let list = if numbers.is_empty() { "none".to_owned() } else { numbers.join(",") };
         text += &format!(" --only {list}");
+    }
+    if request.busy {
+        text += " --busy";
     }
     text + " --trace"
 }

@@ -125,5 +125,7 @@ fn an_old_majority_that_goes_on_beside_a_new_generation_is_caught() {
 #[test]
 fn a_poisoned_resource_that_goes_back_against_an_order_is_caught() {
     let faults = [Fault::InstanceExit, Fault::Unhealthy];
-    check_under(&faults, Plant::PoisonOverOrders, &["L3"]);
+    let (class, plant) = (Some(Class::Swarm), Some(Plant::PoisonOverOrders));
+    let faults = Some(faults.to_vec());
+    check_with(Request { class, plant, faults, busy: true, ..Request::default() }, &["L3"]);
 }
