@@ -4,6 +4,7 @@
 //! that is not chosen gets the reason why.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -27,7 +28,7 @@ pub struct NodeView {
     /// Its log is near the end.
     pub caught_up: bool,
     /// Its newest report.
-    pub report: Option<Report>,
+    pub report: Option<Arc<Report>>,
 }
 
 /// What the cluster holds of a node.

@@ -205,7 +205,7 @@ impl Kernel {
             let replica = member.map(|m| m.replica);
             let me = replica == Some(self.config.replica);
             let seen = view.and_then(|view| view.get(name));
-            let report = if me { Some(own) } else { seen.and_then(|s| s.report.as_ref()) };
+            let report = if me { Some(own) } else { seen.and_then(|s| s.report.as_deref()) };
             let health = match (seen.map(|s| s.health), replica) {
                 (_, None) => Health::Absent,
                 (Some(NodeHealth::Healthy), _) => Health::Healthy,

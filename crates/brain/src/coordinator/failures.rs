@@ -55,16 +55,18 @@ fn recent<'a>(
     held.failures.iter().filter(move |f| now.since(f.at) <= window)
 }
 
-/// Nodes on which the resource failed alike within the window, where they are as many as the
-/// poison limit: it would fail anywhere, so it stops moving.
+/// Nodes on which a resource failed alike within the window, by its failures from the oldest on,
+/// where they are as many as the poison limit: it would fail anywhere, so it stops moving.
 #[must_use]
 pub fn poisoned(
-    held: &ResourceState,
+    failures: &[&FailureRecord],
     recovery: &RecoverySpec,
     now: ClusterMs,
 ) -> Option<(Vec<NodeName>, Failure)> {
-    let last = held.failures.back()?;
-    let alike: BTreeSet<&NodeName> = recent(held, recovery, now)
+    let last = failures.last()?;
+    let alike: BTreeSet<&NodeName> = failures
+        .iter()
+        .filter(|f| now.since(f.at) <= recovery.window_ms)
         .filter(|f| f.failure.signature() == last.failure.signature())
         .map(|f| &f.node)
         .collect();
@@ -145,13 +147,14 @@ impl Coordinator {
         now: ClusterMs,
     ) -> Option<(Vec<NodeName>, Failure)> {
         let spec = state.spec.resources.get(resource)?;
-        let mut held = state.resources.get(resource)?.clone();
+        let held = state.resources.get(resource)?;
         // A hot standby takes over before the failure is in the log.
-        held.failures.extend(self.unrecorded(state, resource, now));
+        let unrecorded = self.unrecorded(state, resource, now);
+        let failures: Vec<&FailureRecord> = held.failures.iter().chain(&unrecorded).collect();
         let placed = held.moves.back().map_or(ClusterMs(0), |placed| placed.at);
-        let newest = held.failures.back()?;
+        let newest = failures.last()?;
         let here = newest.node == *last && newest.at >= placed;
-        here.then(|| poisoned(&held, &spec.recovery, now)).flatten()
+        here.then(|| poisoned(&failures, &spec.recovery, now)).flatten()
     }
 
     /// Failures that reports bring and the log doesn't hold yet, as if they were in it.

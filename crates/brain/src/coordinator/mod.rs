@@ -16,6 +16,7 @@ pub mod timing;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use model::command::{Command, Entry, RequestId};
@@ -70,7 +71,8 @@ pub struct Coordinator {
     term: Option<u64>,
     /// Everything of earlier terms is applied.
     settled: bool,
-    reports: BTreeMap<ReplicaId, (Report, Moment)>,
+    /// Shared with each look's view of the nodes.
+    reports: BTreeMap<ReplicaId, (Arc<Report>, Moment)>,
     healthy_since: BTreeMap<ReplicaId, Moment>,
     suspect_since: BTreeMap<ReplicaId, Moment>,
     /// Nodes that report that they can run nothing, and since when.
@@ -136,7 +138,7 @@ impl Coordinator {
             } else {
                 self.unready_since.entry(report.replica).or_insert(now);
             }
-            self.reports.insert(report.replica, (report, now));
+            self.reports.insert(report.replica, (Arc::new(report), now));
         }
     }
 
@@ -276,7 +278,7 @@ impl Coordinator {
                 (false, false) => NodeHealth::Healthy,
             };
             self.note_health(now, replica, health);
-            let report = self.reports.get(&replica).map(|(report, _)| report.clone());
+            let report = self.reports.get(&replica).map(|(report, _)| Arc::clone(report));
             let behind = |applied: u64| state.index.saturating_sub(applied);
             let caught_up =
                 me || report.as_ref().is_some_and(|r| behind(r.applied) < CATCHING_UP_ENTRIES);
@@ -301,7 +303,7 @@ impl Coordinator {
 
     /// The newest report of a node.
     fn report(&self, replica: ReplicaId) -> Option<&Report> {
-        self.reports.get(&replica).map(|(report, _)| report)
+        self.reports.get(&replica).map(|(report, _)| &**report)
     }
 
     fn is_pending(&self, resource: &ResourceName) -> bool {

@@ -421,9 +421,9 @@ fn the_poison_guard_counts_nodes_with_the_same_failure_within_the_window() {
         wall_ms: 0,
     };
     let check = |failures: Vec<FailureRecord>, expected: bool| {
-        let held = model::state::ResourceState { failures: failures.into(), ..Default::default() };
-        let found = failures::poisoned(&held, &recovery, ClusterMs(2_000)).is_some();
-        assert_eq!(found, expected, "{:?}", held.failures);
+        let failures: Vec<&FailureRecord> = failures.iter().collect();
+        let found = failures::poisoned(&failures, &recovery, ClusterMs(2_000)).is_some();
+        assert_eq!(found, expected, "{:?}", failures);
     };
     let late = Failure::NotReady;
     let other = Failure::StopFailed;

@@ -87,7 +87,7 @@ impl Setting {
             active_at_us: 0,
         };
         let seen = self.view.get_mut(&node(name)).unwrap();
-        seen.report = Some(Report {
+        seen.report = Some(Arc::new(Report {
             replica: seen.replica,
             boot: 1,
             number: 1,
@@ -100,7 +100,7 @@ impl Setting {
             evidence: Vec::new(),
             failures: Vec::new(),
             heard: Vec::new(),
-        });
+        }));
     }
 
     fn check(&self, wish: Wish, expected: Option<&str>) {
