@@ -83,7 +83,10 @@ pub(super) fn join(state: &mut ClusterState, request: &JoinRequest, replica: Rep
         Some(hash) => {
             let token = state.tokens.get_mut(hash)?;
             let other_node = token.node.as_ref().is_some_and(|node| *node != request.node);
-            if token.used || token.role.member() != Some(request.role) || other_node {
+            // Without a name it can't take a member's place: a second machine that is called alike
+            // by mistake would evict the first.
+            let replaces = token.node.is_none() && state.members.contains_key(&request.node);
+            if token.used || token.role.member() != Some(request.role) || other_node || replaces {
                 return None;
             }
             token.used = true;

@@ -138,6 +138,22 @@ fn a_token_is_good_for_one_join_until_it_expires() {
 }
 
 #[test]
+fn a_token_without_a_name_replaces_no_member() {
+    let mut log = Log::new();
+    let join = |byte, replica| Command::Join {
+        request: request("b", Some(byte)),
+        replica: ReplicaId(replica),
+    };
+    log.token(1);
+    log.token(2);
+    assert_eq!(log.apply(join(1, 2)), Applied::Done);
+    log.refuses(join(2, 3));
+    assert!(!log.state.tokens[&[2; 32]].used, "it is good for another node still");
+    log.state.tokens.get_mut(&[2; 32]).unwrap().node = Some(node("b"));
+    assert_eq!(log.apply(join(2, 3)), Applied::Done);
+}
+
+#[test]
 fn a_rejoin_takes_a_new_incarnation_of_a_known_node_alone() {
     let mut log = Log::new();
     let join =

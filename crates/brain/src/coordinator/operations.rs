@@ -373,5 +373,11 @@ fn join(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal> 
     if !state.spec.nodes.contains_key(&request.node) {
         return Err(Refusal::NoSuchNode(request.node));
     }
+    if token.node.is_none() && state.members.contains_key(&request.node) {
+        return Err(bad(
+            "it names no node, and so lets in new ones only; to take a member's place, have a \
+             token made for that name (`backstay token --node NAME`)",
+        ));
+    }
     Ok(Command::Join { request, replica: ReplicaId(state.next_replica) })
 }
