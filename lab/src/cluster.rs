@@ -40,7 +40,7 @@ const RECENT_BYTES: u64 = 16 << 20;
 /// Lines of each log in messages.
 const LAST_WORDS: usize = 8;
 /// The resource that takes orders, and the address that goes with it.
-const ORDERS: &str = "orders";
+pub(crate) const ORDERS: &str = "orders";
 /// As above.
 const MOVING: &str = "orders-address";
 
@@ -323,9 +323,14 @@ impl Cluster {
 
     /// Who is who, as soon as a node with power says so and it is as wanted.
     pub(crate) fn until_scene(&self, what: &str, wanted: impl Fn(&Scene) -> bool) -> Done<Scene> {
-        let on = || (0..NODES.len()).filter(|node| !self.nodes[*node].parts.is_empty());
-        until(what, PATIENCE, || on().find_map(|node| self.scene(node).filter(&wanted)))
+        until(what, PATIENCE, || self.seen(&wanted))
             .map_err(|error| format!("{error}\n{}", self.told()))
+    }
+
+    /// The first node's word that is wanted.
+    pub(crate) fn seen(&self, wanted: &dyn Fn(&Scene) -> bool) -> Option<Scene> {
+        let mut on = (0..NODES.len()).filter(|node| !self.nodes[*node].parts.is_empty());
+        on.find_map(|node| self.scene(node).filter(wanted))
     }
 
     /// Waits until all nodes are healthy and ready, both resources active, and standbys wait on
@@ -369,18 +374,6 @@ impl Cluster {
             format!("last words of {part} on {}:\n{}\n", NODES[node], last.join("\n"))
         };
         ["launcher", "guard", "agent"].iter().map(of).collect()
-    }
-
-    /// Moves the service as planned, to a node, and waits until it is there.
-    pub(crate) fn switchover(&self, asked: usize, to: usize) -> Done {
-        self.ask(asked, &["switchover", ORDERS, "--to", NODES[to]])?;
-        self.until_scene("the service at its place", |scene| scene.active == to).map(drop)
-    }
-
-    /// Hands the coordinator's office to a node.
-    pub(crate) fn transfer(&self, asked: usize, to: usize) -> Done {
-        self.ask(asked, &["transfer", "--to", NODES[to]])?;
-        self.until_scene("the coordinator at its place", |s| s.coordinator == to).map(drop)
     }
 
     /// The process of the active instance of the service, found by its host's cgroup.

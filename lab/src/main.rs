@@ -25,6 +25,7 @@ mod idle;
 mod judge;
 mod linear;
 mod network;
+mod office;
 mod random;
 mod records;
 mod shell;
