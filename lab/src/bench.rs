@@ -216,7 +216,12 @@ fn last_phases(events: &Value) -> Option<Phases> {
     })
 }
 
+/// Longer than the window of recovery that the lab's services have.
+const FORGOTTEN_AFTER: std::time::Duration = std::time::Duration::from_millis(1_200);
+
 fn process_killed(cluster: &mut Cluster) -> Done<Struck> {
+    // Killed on two nodes within the window of its recovery it would be poison, and stay.
+    std::thread::sleep(FORGOTTEN_AFTER);
     let scene = cluster.until_whole()?;
     let pid = Pid::from_raw(cluster.instance(scene.active)?.cast_signed()).ok_or("no process")?;
     let at = now();
