@@ -11,6 +11,8 @@ use crate::shell::{Done, until};
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// The first version of cgroups, where memory is limited on machines that have both.
 pub(crate) const MEMORY: &str = "/sys/fs/cgroup/memory";
+/// The same for the processor.
+pub(crate) const PROCESSOR: &str = "/sys/fs/cgroup/cpu";
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// One cgroup. It goes with the value, and everything in it.
@@ -42,6 +44,11 @@ impl Cgroup {
         self.path.join("cgroup.procs")
     }
 
+    /// Every process in it, and below it.
+    pub(crate) fn everything(&self) -> Done<Vec<u32>> {
+        processes_below(&self.path)
+    }
+
     fn write(&self, file: &str, text: &str) -> Done {
         fs::write(self.path.join(file), text).map_err(|e| format!("{file}: {e}"))
     }
@@ -70,9 +77,14 @@ impl Cgroup {
         fs::create_dir(&self.path).map_err(|e| e.to_string())
     }
 
-    /// Everything in it is killed, at once. Returns once it is.
+    /// Everything in it is killed, at once.
+    pub(crate) fn strike(&self) -> Done {
+        self.write("cgroup.kill", "1")
+    }
+
+    /// The same. Returns once it is.
     pub(crate) fn kill(&self) -> Done {
-        self.write("cgroup.kill", "1")?;
+        self.strike()?;
         until("the end of everything", LIMIT, || self.has("populated 0").then_some(()))
     }
 }
@@ -83,6 +95,19 @@ impl Drop for Cgroup {
             eprintln!("{} stays: {error}", self.path.display());
         }
     }
+}
+
+fn processes_below(path: &Path) -> Done<Vec<u32>> {
+    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+    let text = fs::read_to_string(path.join("cgroup.procs")).map_err(failed)?;
+    let mut all: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            all.extend(processes_below(&entry.path())?);
+        }
+    }
+    Ok(all)
 }
 
 fn remove(path: &Path) -> Done {

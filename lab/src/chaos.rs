@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, NODES, Setup};
 use crate::judge::{outage, verdict};
 use crate::network::Flaw;
 use crate::random::Random;
-use crate::shell::Done;
+use crate::shell::{Done, pass};
 
 /// Longest time that a fault is left alone.
 const LASTS_MS: usize = 3_000;
@@ -70,13 +70,6 @@ pub(crate) fn run(setup: &Setup, minutes: u64, seed: u64) -> Done<bool> {
     let failed = judged.is_err();
     println!("{} passed, {} failed", u8::from(!failed), u8::from(failed));
     Ok(!failed)
-}
-
-fn pass(time: Duration) {
-    let end = Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(Instant::now()) {
-        std::thread::park_timeout(left);
-    }
 }
 
 fn strike(

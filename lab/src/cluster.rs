@@ -1,9 +1,11 @@
 //! A whole cluster on hosts: three nodes on two links, a service behind an address that moves, a
 //! client and a store on hosts of their own. Made by the commands that a person would use.
 
+pub(crate) mod calls;
+mod configuration;
 mod hands;
+mod office;
 
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -14,13 +16,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::host::{Host, Program};
 use crate::network::Network;
-use crate::records::{Order, Records, intervals};
+use crate::records::{Order, Records, intervals, tail};
 use crate::shell::{Done, ip, run, until};
 use crate::sweep::PREFIX;
 use crate::watch::{Holding, holdings};
 
+/// Set, directories stay where they are until the next lab begins.
+const KEEP: &str = "BACKSTAY_LAB_KEEP";
 /// The nodes.
 pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 /// The hosts beside them.
@@ -31,8 +36,9 @@ pub(crate) const ADDRESS: &str = "10.77.0.100";
 const STORE: &str = "10.77.0.5:7600";
 /// Longest wait for a cluster to be whole. Only a failing case meets it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// Faults come faster here than anywhere: what failed a while ago holds nothing back.
-const RECOVERY: &str = "recovery = { restarts = 100, window_ms = 1000, node_ban_ms = 1000 }";
+/// Faults come faster here than anywhere: for so long what failed is remembered, then it holds
+/// nothing back.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(1);
 /// What the client wrote within the last seconds, and within the last minutes.
 const LAST_BYTES: u64 = 64 << 10;
 /// As above.
@@ -40,7 +46,7 @@ const RECENT_BYTES: u64 = 16 << 20;
 /// Lines of each log in messages.
 const LAST_WORDS: usize = 8;
 /// The resource that takes orders, and the address that goes with it.
-pub(crate) const ORDERS: &str = "orders";
+const ORDERS: &str = "orders";
 /// As above.
 const MOVING: &str = "orders-address";
 
@@ -71,6 +77,28 @@ pub(crate) struct Setup {
     pub(crate) idle: usize,
     /// Each node has a binary of its own, whose pages it shares with no other node.
     pub(crate) own_binaries: bool,
+    /// Each node's data lies on a disk that fails when it is told to.
+    pub(crate) disks: bool,
+    /// The last node votes and runs nothing.
+    pub(crate) witness: bool,
+    /// The last node runs something and has no vote.
+    pub(crate) member: bool,
+}
+
+impl Setup {
+    /// What a node's certificate says that it is.
+    fn role(&self, node: usize) -> &'static str {
+        match node + 1 == NODES.len() {
+            true if self.witness => "witness",
+            true if self.member => "member",
+            _ => "voter",
+        }
+    }
+
+    /// Nodes that run something.
+    fn runners(&self) -> usize {
+        NODES.len() - usize::from(self.witness)
+    }
 }
 
 /// A whole cluster. Everything goes with it.
@@ -82,6 +110,8 @@ pub(crate) struct Cluster {
     _client_host: Host,
     _judge_host: Host,
     pub(crate) nodes: Vec<Node>,
+    /// Of each node, where it is one of the lab's.
+    disks: Vec<Disk>,
     pub(crate) network: Network,
     /// Directories that are mounts of their own.
     mounts: Vec<String>,
@@ -89,13 +119,18 @@ pub(crate) struct Cluster {
     limits: Vec<String>,
     dir: TempDir,
     setup: Setup,
+    /// A judge found that something was lost, doubled, or active twice.
+    pub(crate) harmed: bool,
 }
 
 impl Cluster {
     /// Starts everything and waits until it is whole.
     pub(crate) fn start(setup: &Setup) -> Done<Cluster> {
         let prefix = format!("{PREFIX}{}-", std::process::id());
-        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|e| e.to_string())?;
+        let mut dir =
+            tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|e| e.to_string())?;
+        // For somebody who looks for the reason; the next lab clears it away.
+        dir.disable_cleanup(std::env::var_os(KEEP).is_some());
         let network = Network::lay(&NODES, &OTHERS)?;
         let host = |name: &str| Host::new(&network, name, dir.path());
         let (client_host, judge_host) = (host("client")?, host("judge")?);
@@ -118,11 +153,13 @@ impl Cluster {
             _client_host: client_host,
             _judge_host: judge_host,
             nodes,
+            disks: Vec::new(),
             network,
             mounts: Vec::new(),
             limits: Vec::new(),
             dir,
             setup: setup.clone(),
+            harmed: false,
         };
         cluster.found()?;
         cluster.until_whole()?;
@@ -132,6 +169,12 @@ impl Cluster {
     }
 
     fn found(&mut self) -> Done {
+        for node in 0..if self.setup.disks { NODES.len() } else { 0 } {
+            let (backing, data) = (self.of(node, "data.disk"), self.of(node, "data"));
+            std::fs::create_dir(&backing).map_err(|e| e.to_string())?;
+            std::fs::create_dir(&data).map_err(|e| e.to_string())?;
+            self.disks.push(Disk::mount(backing.as_ref(), data.as_ref())?);
+        }
         let file = self.path("cluster.toml");
         std::fs::write(&file, self.configuration()).map_err(|e| e.to_string())?;
         let data = self.of(0, "data");
@@ -194,54 +237,6 @@ impl Cluster {
         self.path(&format!("{}/{name}", NODES[node]))
     }
 
-    fn configuration(&self) -> String {
-        let node = |(number, name): (usize, &&str)| {
-            let n = number + 1;
-            format!("\n[[node]]\nname = \"{name}\"\nlinks = [\"10.77.0.{n}\", \"10.77.1.{n}\"]\n")
-        };
-        let nodes: String = NODES.iter().enumerate().map(node).collect();
-        let listen = NODES.map(|name| format!("{name}=0.0.0.0:7500")).join(",");
-        let (binary, log) = (self.binary(), self.path("active.jsonl"));
-        let words = [
-            binary.as_str(),
-            "example",
-            "orders-server",
-            "--listen",
-            &listen,
-            "--store",
-            STORE,
-            "--active-log",
-            &log,
-        ];
-        let profile = &self.setup.profile;
-        let idle = |n| {
-            format!(
-                "\n[[resource]]\nname = \"idle-{n}\"\nkind = \"process\"\n\
-                 command = [\"/bin/sleep\", \"1000000\"]\nstandby = \"cold\"\n"
-            )
-        };
-        let idle: String = (0..self.setup.idle).map(idle).collect();
-        format!(
-            "[cluster]\nname = \"lab\"\nprofile = \"{profile}\"\n{nodes}\n\
-             [[resource]]\nname = \"{ORDERS}\"\nkind = \"process\"\ncommand = {words:?}\n\
-             standby = \"hot\"\nready = \"notify\"\npromote = \"socket\"\n\
-             {RECOVERY}\n\n\
-             [[resource]]\nname = \"{MOVING}\"\nkind = \"address\"\naddress = \"{ADDRESS}/24\"\n\
-             with = \"{ORDERS}\"\n{RECOVERY}\n{idle}"
-        )
-    }
-
-    pub(crate) fn command(&self, host: &str, words: &[&str]) -> Done<String> {
-        run(self.network.on(host).arg(&self.setup.binary).args(words))
-    }
-
-    /// Asks one node as the operator, from that node's own host.
-    pub(crate) fn ask(&self, node: usize, words: &[&str]) -> Done<String> {
-        let (credential, api) = (self.path("operator.pem"), format!("10.77.0.{}:7402", node + 1));
-        let all = [words, &["--credential", &credential, "--api", &api]].concat();
-        self.command(NODES[node], &all)
-    }
-
     /// Switches a node on: its kernel knows nothing of before, its disk does.
     pub(crate) fn power_on(&mut self, node: usize) -> Done {
         let (data, run_dir) = (self.of(node, "data"), self.of(node, "run"));
@@ -260,6 +255,11 @@ impl Cluster {
         let namespace = self.network.namespace(NODES[node]);
         for link in 0..crate::network::LINKS {
             ip(&format!("-n {namespace} link set eth{link} down"))?;
+        }
+        self.nodes[node].host.power.strike()?;
+        // Whoever waits for its disk can't end before it is answered.
+        if let Some(disk) = self.disks.get(node) {
+            disk.abandon();
         }
         self.nodes[node].host.power.renew()?;
         // A real kernel would have gone with the power, and this with it. It may hold none.
@@ -307,6 +307,13 @@ impl Cluster {
         serde_json::from_str(&self.ask(node, &["status", "--json"]).ok()?).ok()
     }
 
+    /// What a node's `status` warns of; nothing where it does not answer.
+    pub(crate) fn alarms(&self, node: usize) -> Option<Vec<String>> {
+        let status = self.status(node)?;
+        let alarms = status["alarms"].as_array()?;
+        Some(alarms.iter().filter_map(|alarm| alarm.as_str().map(str::to_owned)).collect())
+    }
+
     /// Who is who, where a node has that from the coordinator and both resources are settled.
     pub(crate) fn scene(&self, node: usize) -> Option<Scene> {
         let status = self.status(node)?;
@@ -328,7 +335,7 @@ impl Cluster {
     }
 
     /// The first node's word that is wanted.
-    pub(crate) fn seen(&self, wanted: &dyn Fn(&Scene) -> bool) -> Option<Scene> {
+    fn seen(&self, wanted: &dyn Fn(&Scene) -> bool) -> Option<Scene> {
         let mut on = (0..NODES.len()).filter(|node| !self.nodes[*node].parts.is_empty());
         on.find_map(|node| self.scene(node).filter(wanted))
     }
@@ -343,7 +350,7 @@ impl Cluster {
             let spares = |r: &Value| {
                 let cold = r["name"].as_str().is_some_and(|name| name.starts_with("idle-"));
                 let standbys = r["standbys"].as_array().map_or(0, Vec::len);
-                r["active"] == true && (cold || standbys == NODES.len() - 1)
+                r["active"] == true && (cold || standbys == self.setup.runners() - 1)
             };
             let resources = status["resources"].as_array()?;
             let all = nodes.len() == NODES.len()
@@ -357,7 +364,7 @@ impl Cluster {
     }
 
     /// What the nodes say, for messages.
-    pub(crate) fn told(&self) -> String {
+    fn told(&self) -> String {
         let of = |node: usize| self.ask(node, &["status"]).unwrap_or_else(|error| error);
         (0..NODES.len())
             .map(|node| format!("{}: {}\n{}", NODES[node], of(node), self.last_words(node)))
@@ -443,18 +450,9 @@ impl Cluster {
     }
 }
 
-/// The end of a file, as text.
-fn tail(path: &str, last: u64) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(last)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 impl Drop for Cluster {
     fn drop(&mut self) {
+        self.disks.iter().for_each(Disk::heal);
         for node in &mut self.nodes {
             // What is frozen can't end.
             drop(node.host.power.wake());
@@ -465,6 +463,7 @@ impl Drop for Cluster {
             node.parts.clear();
             node.watcher = None;
         }
+        self.disks.clear();
         for limit in &self.limits {
             if let Err(error) = std::fs::remove_dir(limit) {
                 eprintln!("{limit} stays: {error}");

@@ -73,10 +73,27 @@ fn without_checksum(mut packet: Vec<u8>) -> Vec<u8> {
 
 /// Says all of them again, over and over, until it is killed. Their senders stand in them.
 pub(crate) fn replay(file: &Path) -> Done {
+    say(packets(file)?)
+}
+
+/// Says those of a replica over and over, until it is killed, under the name of another.
+pub(crate) fn forge(file: &Path, from: u64, name: u64) -> Done {
+    let rename = |mut packet: Vec<u8>| {
+        let header = usize::from(packet.first()? & 15) * 4;
+        // Behind the header of UDP, and of the datagram's what stands before the sender.
+        let sender = packet.get_mut(header + 16..header + 24)?;
+        let own = sender == from.to_be_bytes();
+        sender.copy_from_slice(&name.to_be_bytes());
+        own.then_some(packet)
+    };
+    say(packets(file)?.into_iter().filter_map(rename).collect())
+}
+
+fn say(packets: Vec<Vec<u8>>) -> Done {
     let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
     let socket = socket_with(family, SocketType::RAW, flags, Some(ipproto::RAW));
     let socket = socket.map_err(|e| e.to_string())?;
-    let all: Vec<_> = packets(file)?.into_iter().map(without_checksum).collect();
+    let all: Vec<_> = packets.into_iter().map(without_checksum).collect();
     if all.is_empty() {
         return Err("nothing was captured".into());
     }

@@ -5,7 +5,8 @@
 //! - [`cluster`]: three nodes, a client, a judge; [`watch`]: who holds the address;
 //! - [`judge`]: what may be claimed; [`cases`]: the claims, each in a sentence;
 //! - [`linear`]: whether what several operators were told has one order;
-//! - [`datagrams`]: heartbeats kept and said again;
+//! - [`disk`]: disks that fail when they are told to; [`clock`]: clocks that jump and run away;
+//! - [`datagrams`]: heartbeats kept and said again; [`hostile`]: who took a node over;
 //! - [`bench`]: failovers measured; [`counts`]: what must happen so often or never; [`idle`]: what
 //!   rest costs;
 //! - [`unrest`]: what must not move anything; [`chaos`]: faults by chance.
@@ -17,15 +18,17 @@ mod bench;
 mod cases;
 mod cgroup;
 mod chaos;
+mod clock;
 mod cluster;
 mod counts;
 mod datagrams;
+mod disk;
 mod host;
+mod hostile;
 mod idle;
 mod judge;
 mod linear;
 mod network;
-mod office;
 mod random;
 mod records;
 mod shell;
@@ -98,6 +101,11 @@ fn run(words: &[String]) -> Done<bool> {
         }
         .map(|()| true);
     }
+    if what == "forge-datagrams" {
+        let file = std::path::Path::new(words.get(1).ok_or(USAGE)?);
+        let [from, name] = [2, 3].map(|at| words.get(at).and_then(|text| text.parse().ok()));
+        return datagrams::forge(file, from.ok_or(USAGE)?, name.ok_or(USAGE)?).map(|()| true);
+    }
     if what == "list" {
         cases::ALL.iter().for_each(|case| println!("{}", case.name));
         return Ok(true);
@@ -112,6 +120,9 @@ fn run(words: &[String]) -> Done<bool> {
         profile: value(words, "--profile").unwrap_or("lan").to_owned(),
         idle: 0,
         own_binaries: false,
+        disks: false,
+        witness: false,
+        member: false,
     };
     let (only, json) = (value(words, "--only"), value(words, "--json"));
     match what {
@@ -160,13 +171,28 @@ fn possible() -> Done {
     if !rustix::process::geteuid().is_root() {
         return needs("this is not root", "which network namespaces need");
     }
-    for (program, package) in [("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux")] {
-        if Command::new(program).arg("--version").output().is_err() {
+    let programs = [
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("nsenter", "util-linux"),
+        ("as", "binutils"),
+        ("objcopy", "binutils"),
+        ("openssl", "openssl"),
+    ];
+    for (program, package) in programs {
+        if Command::new(program)
+            .arg(if program == "openssl" { "version" } else { "--version" })
+            .output()
+            .is_err()
+        {
             return needs(&format!("there is no `{program}`"), &format!("install {package}"));
         }
     }
     if cgroup::root().is_none() {
         return needs("there are no cgroups (v2)", "which freeze and kill a whole host");
+    }
+    if !std::path::Path::new("/dev/fuse").exists() {
+        return needs("there is no /dev/fuse", "which disks that fail need");
     }
     let probe = format!("bslprobe{}", std::process::id());
     if let Err(error) = shell::ip(&format!("netns add {probe}")) {

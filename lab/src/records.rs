@@ -2,6 +2,7 @@
 //! boot-time clock, which all hosts of a lab share.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
 
 use model::{Epoch, Moment};
 use serde::{Deserialize, Deserializer};
@@ -70,4 +71,14 @@ pub(crate) struct Records {
     pub(crate) stored: Vec<Stored>,
     pub(crate) orders: Vec<Order>,
     pub(crate) intervals: Vec<Interval>,
+}
+
+/// The end of a file, as text.
+pub(crate) fn tail(path: &str, last: u64) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(last)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -42,6 +42,14 @@ pub(crate) fn ip(words: &str) -> Done<String> {
     run(Command::new("ip").args(words.split(' ')))
 }
 
+/// Lets time pass.
+pub(crate) fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+}
+
 /// Waits until something is there, for as long as is said.
 pub(crate) fn until<T>(
     what: &str,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::cgroup::{self, MEMORY};
+use crate::cgroup::{self, MEMORY, PROCESSOR};
 use crate::shell::{Done, ip, run};
 
 /// What all names of a lab begin with; its process follows.
@@ -28,7 +28,7 @@ pub(crate) fn sweep() -> Done {
         }
     }
     // Some machines have no such cgroups.
-    for entry in std::fs::read_dir(MEMORY).into_iter().flatten() {
+    for entry in [MEMORY, PROCESSOR].into_iter().flat_map(std::fs::read_dir).flatten() {
         let entry = entry.map_err(failed)?;
         if dead_owner(&entry.file_name().to_string_lossy()).is_some() {
             std::fs::remove_dir(entry.path()).map_err(failed)?;

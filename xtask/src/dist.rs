@@ -21,9 +21,7 @@ pub(crate) fn build() -> Result<PathBuf, String> {
     let mut command = shell::cargo(&["build", "--release", "--target", TARGET, "-p", "backstay"]);
     // With --target, the flags reach the binary alone and not the build scripts.
     shell::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| crate::root().join("target"), PathBuf::from);
-    let path = target.join(TARGET).join("release/backstay");
+    let path = shell::target_directory().join(TARGET).join("release/backstay");
     check(&path)?;
     Ok(path)
 }

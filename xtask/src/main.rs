@@ -6,6 +6,7 @@ mod chaos;
 mod dist;
 mod flags;
 mod fuzz;
+mod mutants;
 mod seeds;
 mod shell;
 mod test;
@@ -55,6 +56,13 @@ const TASKS: &[Task] = &[
                 fuzz --keep | --prove",
         about: "tries decoders with inputs that grow; --keep: minimises the corpora that are kept",
         run: fuzz::run,
+    },
+    Task {
+        name: "mutants",
+        usage: "[--sample N] [--seed S] [--jobs N] [--seconds N] [--list | --again]",
+        about: "changes lines of brain and of the log, and counts what no test notices;\n      \
+                --again: tries what survived the last time",
+        run: mutants::run,
     },
     Task {
         name: "bench",

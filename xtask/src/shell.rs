@@ -1,6 +1,7 @@
 //! Runs other programs: shows what they print while it hands on every line.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
@@ -24,6 +25,12 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     }
     command.env("CARGO_TERM_COLOR", "never").env("CARGO_TERM_PROGRESS_WHEN", "never");
     command
+}
+
+/// Where cargo builds.
+pub(crate) fn target_directory() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    crate::root().join(named.unwrap_or_else(|| PathBuf::from("target")))
 }
 
 /// A command in words, for people.

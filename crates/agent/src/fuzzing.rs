@@ -3,7 +3,7 @@
 use config::measurement::NodeMeasurement;
 
 use crate::api::access::Route;
-use crate::api::call::{CreateToken, JoinBody, RejoinBody, RenewBody};
+use crate::api::call::{CreateToken, ForkBody, HeadBody, JoinBody, RejoinBody, RenewBody};
 use crate::node;
 
 /// A join token's text with this content, whatever it is, and the checksum that fits it.
@@ -25,6 +25,8 @@ pub fn body(route: Route, bytes: &[u8]) -> bool {
             .is_ok_and(|body| of::read_bytes("the datagram key", &body.datagram_key).is_ok()),
         Route::Renew => serde_json::from_slice::<RenewBody>(bytes)
             .is_ok_and(|body| crate::identity::CertificateRequest::from_pem(&body.request).is_ok()),
+        Route::RecordHead => serde_json::from_slice::<HeadBody>(bytes).is_ok(),
+        Route::ReportFork => serde_json::from_slice::<ForkBody>(bytes).is_ok(),
         _ => serde_json::from_slice::<serde_json::Value>(bytes).is_ok(),
     }
 }

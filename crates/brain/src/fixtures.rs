@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use model::spec::{
     ClusterSpec, Failback, NodeSpec, ProcessSpec, RecoverySpec, ResourceKind, ResourceSpec, Standby,
 };
-use model::state::{Genesis, JoinRequest, MemberRole};
-use model::{Epoch, NodeName, Profile, ResourceName};
+use model::state::{Genesis, Holder, JoinRequest, Member, MemberRole};
+use model::{ClusterMs, Epoch, Heartbeat, NodeName, Profile, ReplicaId, Report, ResourceName};
 
 /// A node's name.
 pub(crate) fn node(name: &str) -> NodeName {
@@ -45,6 +45,68 @@ pub(crate) fn resource_spec(standby: Standby) -> ResourceSpec {
         rpo_bytes: None,
         recovery: RecoverySpec::default(),
         failback: Failback::Manual,
+    }
+}
+
+/// A holder since the beginning.
+pub(crate) fn holder(name: &str, replica: ReplicaId, epoch: Epoch, active: bool) -> Holder {
+    Holder {
+        node: node(name),
+        replica,
+        epoch,
+        since: ClusterMs(0),
+        wall_ms: 0,
+        releasing: false,
+        active,
+        stuck: false,
+        spec_version: 1,
+    }
+}
+
+/// A voter that has just joined.
+pub(crate) fn voter(replica: ReplicaId) -> Member {
+    Member {
+        replica,
+        role: MemberRole::Voter,
+        datagram_key: [0; 32],
+        joined: ClusterMs(0),
+        drain_until: None,
+        maintenance_until: None,
+    }
+}
+
+/// A heartbeat that says nothing.
+pub(crate) fn heartbeat(sender: ReplicaId, seq: u64, term: u64) -> Heartbeat {
+    Heartbeat {
+        sender,
+        boot: 1,
+        seq,
+        term,
+        ack: None,
+        round: None,
+        promised: None,
+        grant: None,
+        lapses: 0,
+        stalled: false,
+    }
+}
+
+/// The first report of a node that is ready, holds a lease and runs nothing.
+pub(crate) fn report(replica: ReplicaId) -> Report {
+    Report {
+        replica,
+        boot: 1,
+        number: 1,
+        applied: 1,
+        guard: Some(1),
+        ready: true,
+        clear: false,
+        leased: true,
+        instances: Vec::new(),
+        evidence: Vec::new(),
+        failures: Vec::new(),
+        heard: Vec::new(),
+        identity: None,
     }
 }
 

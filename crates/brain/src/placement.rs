@@ -10,7 +10,7 @@ use core::cmp::Reverse;
 
 use model::reason::WhyNot;
 use model::report::{InstancePhase, Report};
-use model::spec::Standby;
+use model::spec::{ClusterSpec, ResourceSpec, Standby};
 use model::state::{ClusterState, MemberRole};
 use model::{NodeName, Reason, ReplicaId, ResourceName};
 
@@ -120,11 +120,20 @@ pub fn may_take(
     }
     if let Some(other) = state.spec.resources.get(resource).and_then(|r| r.with.as_ref()) {
         let there = state.resources.get(other).and_then(|held| held.holder.as_ref());
-        if there.is_none_or(|h| h.node != *node || !h.active || h.releasing) {
+        if there.is_none_or(|h| h.node != *node || h.releasing) {
             return Err(WhyNot::With { resource: other.clone() });
         }
     }
     Ok(())
+}
+
+/// The resources that run `with` this one, on its node and only while it is active there.
+pub fn companions<'a>(
+    spec: &'a ClusterSpec,
+    resource: &'a ResourceName,
+) -> impl Iterator<Item = &'a ResourceName> {
+    let beside = move |other: &&'a ResourceSpec| other.with.as_ref() == Some(resource);
+    spec.resources.iter().filter(move |(_, other)| beside(other)).map(|(name, _)| name)
 }
 
 /// What a choice prefers, besides the specification.

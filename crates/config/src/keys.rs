@@ -478,7 +478,8 @@ pub static HOOK: Table = Table {
             "on",
             Value::Texts { max: 16 },
             "all",
-            "Of what: `failover`, `quarantine`, `redundancy-lost`, `redundancy-restored`.",
+            "Of what: `failover`, `quarantine`, `redundancy-lost`, `redundancy-restored`, \
+             `certificate`.",
         ),
         key("timeout_ms", ms(1), "5000", "How long a call may take."),
     ],

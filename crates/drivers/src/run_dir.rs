@@ -78,6 +78,12 @@ impl RunDir {
         self.0.join("launcher.lock")
     }
 
+    /// Held locked by the guard of this directory.
+    #[must_use]
+    pub fn guard_lock(&self) -> PathBuf {
+        self.0.join("guard.lock")
+    }
+
     /// Highest and burnt epochs, as far as the launcher saw them.
     #[must_use]
     pub fn epochs(&self) -> PathBuf {

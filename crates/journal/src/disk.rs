@@ -42,6 +42,8 @@ impl DiskError {
 /// The operations of [`Disk`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DiskOperation {
+    /// Take the directory for this process alone.
+    Lock,
     /// List the directory.
     List,
     /// Read a file.
@@ -65,6 +67,7 @@ pub enum DiskOperation {
 impl fmt::Display for DiskOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Lock => "lock",
             Self::List => "list",
             Self::Read => "read",
             Self::Create => "create",

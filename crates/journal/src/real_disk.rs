@@ -33,7 +33,8 @@ impl RealDisk {
         let failed = |e: io::Error| DiskError::new(DiskOperation::List, &name, e);
         let directory = File::open(path).map_err(failed)?;
         let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-        rustix::fs::flock(&directory, lock).map_err(|e| failed(e.into()))?;
+        let held = |e: io::Error| DiskError::new(DiskOperation::Lock, &name, e);
+        rustix::fs::flock(&directory, lock).map_err(|e| held(e.into()))?;
         Ok(Self { path: path.to_owned(), directory, open: None })
     }
 

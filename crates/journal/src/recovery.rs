@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::chain::Chain;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, DiskOperation};
 use crate::limits::MAX_FILE_BYTES;
 use crate::record::{self, BadRecord, Header, Record};
 use crate::recovered::{Note, Recovered};
@@ -39,6 +39,15 @@ pub enum OpenError {
         /// What is wrong there.
         why: Damage,
     },
+    /// Another process has it. Nothing was read or changed.
+    #[error(
+        "another process holds the journal in {directory}: two that write one log would destroy \
+         it. `fuser -v {directory}` names it; end it first, or give this one a directory of its own"
+    )]
+    Held {
+        /// The journal's directory.
+        directory: String,
+    },
     /// The disk refused an operation.
     #[error("the journal can't be opened: {0}. Mend the disk, then start this node again")]
     Disk(DiskError),
@@ -46,7 +55,12 @@ pub enum OpenError {
 
 impl From<DiskError> for OpenError {
     fn from(error: DiskError) -> Self {
-        Self::Disk(error)
+        match (error.operation, error.kind) {
+            (DiskOperation::Lock, std::io::ErrorKind::WouldBlock) => {
+                Self::Held { directory: error.file }
+            }
+            _ => Self::Disk(error),
+        }
     }
 }
 

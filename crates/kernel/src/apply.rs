@@ -1,8 +1,10 @@
 //! Committed entries: applied to the control state, and told to everyone who waits for them.
 
+use std::collections::VecDeque;
+
 use brain::cluster::{self, Applied};
 use brain::coordinator::Now;
-use brain::plant::Plant;
+use brain::plant::{Plant, Plants};
 use brain::pulse::Pulse;
 use journal::{Committed, Payload};
 use model::command::{Command, Entry};
@@ -15,7 +17,7 @@ use crate::{Kernel, Output};
 impl Kernel {
     /// Runs the log library until it wants nothing more.
     pub(crate) fn run_raft(&mut self, pulse: &mut Pulse, now: Now, out: &mut Vec<Output>) {
-        while let Some(work) = self.replica.work() {
+        while let Some(mut work) = self.replica.work() {
             if let Some(snapshot) = &work.installed_snapshot {
                 self.install(pulse, now, &snapshot.data, out);
             }
@@ -23,6 +25,12 @@ impl Kernel {
             for committed in &work.committed {
                 self.apply(pulse, now, committed, out);
                 self.replica.applied(committed.index);
+            }
+            if pulse.plants().has(Plant::VoteNotRecorded)
+                && let Some(write) = work.write.as_mut().filter(|write| write.entries.is_empty())
+                && let Some(hard_state) = &mut write.hard_state
+            {
+                hard_state.vote = 0;
             }
             // Writes go out before messages only by habit; the library holds back itself what
             // may leave after they are durable.
@@ -37,7 +45,7 @@ impl Kernel {
                     Err(_) => self.filtered.strange += 1,
                 }
             }
-            self.compact();
+            self.compact(pulse.plants());
         }
         self.notice_leader(pulse, now);
         self.refresh_pulse(pulse);
@@ -93,7 +101,8 @@ impl Kernel {
             }
         };
         let events = self.state.history.back().map_or(0, |event| event.index);
-        let applied = cluster::apply(&mut self.state, committed.index, &entry);
+        let plants = pulse.plants();
+        let applied = cluster::apply_with(&mut self.state, committed.index, &entry, plants);
         let own_term = self.leads == Some(committed.term);
         if own_term && pulse.plants().has(Plant::StatesDiffer) {
             self.state.wall_ms += 1;
@@ -106,7 +115,7 @@ impl Kernel {
         if let Some(event) = self.state.history.back().filter(|event| event.index > events) {
             out.push(Output::Happened { event: event.clone(), leading: own_term });
         }
-        self.answer(committed.index, &entry, applied, out);
+        self.answer(plants, committed.index, &entry, applied, out);
     }
 
     fn applied(
@@ -138,7 +147,11 @@ impl Kernel {
             Command::Renounce { term, candidate } if own_term && self.leads == Some(*term) => {
                 self.hand_over(*candidate);
             }
-            Command::Apply { .. } | Command::Join { .. } | Command::Forget { .. } => {
+            Command::Apply { .. }
+            | Command::Join { .. }
+            | Command::Forget { .. }
+            | Command::Rotate { .. }
+            | Command::Revoke { .. } => {
                 self.notice_configuration(pulse, now, out);
             }
             _ => {}
@@ -166,16 +179,31 @@ impl Kernel {
     }
 
     /// Answers the request that an entry was made for, where it was taken in here.
-    fn answer(&mut self, index: u64, entry: &Entry, applied: Applied, out: &mut Vec<Output>) {
+    fn answer(
+        &mut self,
+        plants: Plants,
+        index: u64,
+        entry: &Entry,
+        applied: Applied,
+        out: &mut Vec<Output>,
+    ) {
         let Some(request) = entry.request else { return };
-        if request.replica != self.config.replica || request.boot != self.config.boot {
+        let this_boot = request.boot == self.config.boot || plants.has(Plant::AnswerOfEarlierBoot);
+        if request.replica != self.config.replica || !this_boot {
             return;
         }
         let result = match (applied, &entry.command) {
             (Applied::Done, Command::Join { replica, .. }) => {
                 Ok(Outcome::Joined { index, replica: *replica })
             }
+            (Applied::Done, Command::NoteFork { found, known, .. }) => {
+                Err(Refusal::Forked { found: *found, known: *known })
+            }
             (Applied::Done, _) => Ok(Outcome::Committed { index }),
+            (Applied::Overtaken, Command::RecordHead { repository, .. }) => {
+                let head = self.state.repositories.get(repository).map(|chain| chain.head);
+                Err(Refusal::HeadMoved { head })
+            }
             (Applied::Overtaken, _) => Err(Refusal::NotNow(String::from(
                 "another decision came first; look at the state and ask again",
             ))),
@@ -184,11 +212,15 @@ impl Kernel {
     }
 
     /// Hands a state image to the log once enough entries came after the last one.
-    fn compact(&mut self) {
+    fn compact(&mut self, plants: Plants) {
         if !self.replica.wants_snapshot() {
             return;
         }
-        let image = postcard::to_allocvec(&self.state).expect("plain data has an encoding");
+        let mut image = postcard::to_allocvec(&self.state).expect("plain data has an encoding");
+        if plants.has(Plant::ImageWithoutHistory) {
+            let state = ClusterState { history: VecDeque::new(), ..self.state.clone() };
+            image = postcard::to_allocvec(&state).expect("plain data has an encoding");
+        }
         if self.replica.snapshot(self.state.index, image).is_err() {
             self.filtered.strange += 1;
         }

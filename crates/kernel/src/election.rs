@@ -60,7 +60,9 @@ impl Kernel {
         );
         match self.replica.step(message) {
             Ok(()) => {}
-            Err(error @ StepError::LostEntries { .. }) => {
+            Err(error @ StepError::LostEntries { .. })
+                if !pulse.plants().has(Plant::LostEntriesIgnored) =>
+            {
                 return out.push(Output::Halt(format!(
                     "{error}; this node's log went back in time (a restored image, a wiped disk): \
                      it must rejoin as a new incarnation"
@@ -150,7 +152,9 @@ impl Kernel {
         // An election must be over before the next one begins, on slow machines too: half the
         // grace is what it may take at most.
         let election = Span(pulse.timers().grace.0 / 2).max(h * 2);
-        let patience = election * (1 << self.attempts.min(ATTEMPTS_MAX));
+        let unbounded = pulse.plants().has(Plant::PatienceUnbounded);
+        let doubled = self.attempts.min(if unbounded { 32 } else { ATTEMPTS_MAX });
+        let patience = election * (1 << doubled);
         self.attempts += 1;
         self.stand_after = now.moment + patience + h * self.turn();
         // A refusal means that something durable is still on its way; the next turn tries again.
@@ -172,15 +176,11 @@ impl Kernel {
     /// the others, and witnesses come last, because they would only hand over.
     fn turn(&self) -> u64 {
         let me = self.config.replica;
-        let voters: Vec<ReplicaId> = self
-            .state
-            .members
-            .values()
-            .filter(|m| m.role == MemberRole::Voter)
-            .map(|m| m.replica)
-            .collect();
-        let others = voters.iter().filter(|v| Some(**v) != self.leader);
-        let rank = others.filter(|v| **v < me).count() as u64;
-        if voters.contains(&me) { rank } else { voters.len() as u64 + 1 }
+        let members = || self.state.members.values();
+        let voters = || members().filter(|m| m.role == MemberRole::Voter).map(|m| m.replica);
+        if !voters().any(|voter| voter == me) {
+            return voters().count() as u64 + 1;
+        }
+        voters().filter(|voter| *voter < me && Some(*voter) != self.leader).count() as u64
     }
 }

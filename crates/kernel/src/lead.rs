@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use brain::coordinator::{Decision, Group, MembershipChange, Now, Progress};
+use brain::coordinator::{Decision, MembershipChange, Now, Progress};
 use brain::pulse::{Pulse, Succession};
 use journal::MembershipStep;
 use model::ReplicaId;
@@ -103,19 +103,13 @@ impl Kernel {
         }
     }
 
-    /// The consensus group as the leader sees it.
-    pub(crate) fn group(&self) -> Group {
-        let membership = self.replica.membership();
-        let both = membership.voters.iter().chain(&membership.voters_outgoing);
+    /// Brings the consensus group, as the leader sees it, up to date: who belongs to it is told
+    /// by [`Kernel::regroup`], how far they are changes all the time.
+    pub(crate) fn look_at_group(&mut self) {
+        self.group.last_index = self.replica.last_index();
         let progress = self.replica.progress().into_iter().map(|p| {
             (ReplicaId(p.id), Progress { matched: p.match_index, active: p.recent_active })
         });
-        Group {
-            voters: both.copied().map(ReplicaId).collect(),
-            learners: membership.learners.iter().copied().map(ReplicaId).collect(),
-            changing: membership.is_joint() || self.proposed_voters.is_some(),
-            last_index: self.replica.last_index(),
-            progress: progress.collect(),
-        }
+        self.group.progress = progress.collect();
     }
 }

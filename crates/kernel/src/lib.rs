@@ -20,10 +20,12 @@ mod view;
 
 use std::collections::BTreeSet;
 
-use brain::coordinator::{Coordinator, Now};
+use brain::Plant;
+use brain::coordinator::{Coordinator, Group, Now};
 use brain::member::{Action, InstanceEvent, LeaseView, Member, MemberConfig};
 use brain::pulse::{Pulse, RaftView};
 use journal::{Replica, Write, WriteId};
+use model::authority::Identity;
 use model::operation::{Operation, Outcome, Refusal};
 use model::state::{ClusterState, Event, Renounced};
 use model::{Moment, NodeName, ReplicaId, Span};
@@ -68,6 +70,8 @@ pub enum Input {
         /// What for.
         operation: Operation,
     },
+    /// This node's certificate or what it believes has changed.
+    Identity(Identity),
     /// This node's agent is about to restart and wants its lease to last (rule 7).
     WantAbsence {
         /// For how long, in milliseconds.
@@ -131,11 +135,13 @@ pub struct Kernel {
     absences: u64,
     look: bool,
     /// What the last pass of the member machine rested on; it looks again when that changes, and
-    /// at every tick for what time alone changes.
+    /// at every tick while it waits for what time alone changes.
     acted_on: Option<(u64, LeaseView)>,
     /// Voter sets of every configuration in force or proposed, as of the last change.
     configurations: Vec<BTreeSet<ReplicaId>>,
     regroup: bool,
+    /// Who votes and who learns, as of the last change; see [`Kernel::look_at_group`].
+    group: Group,
     /// The pulse knows the absences of the state that this kernel began with.
     begun: bool,
 }
@@ -174,6 +180,7 @@ impl Kernel {
             acted_on: None,
             configurations: Vec::new(),
             regroup: true,
+            group: Group::default(),
             begun: false,
             config,
             replica,
@@ -181,9 +188,10 @@ impl Kernel {
         }
     }
 
-    /// Plants faults into the member machine (the pulse has its own).
+    /// Plants faults into the member and the coordinator machine (the pulse has its own).
     #[cfg(feature = "plant")]
     pub fn plant(&mut self, plants: brain::Plants) {
+        self.coordinator.plant(plants);
         self.member = Member::new(MemberConfig {
             node: self.config.node.clone(),
             replica: self.config.replica,
@@ -214,10 +222,15 @@ impl Kernel {
         match input {
             Input::Tick => {
                 self.look = true;
-                self.acted_on = None;
+                if self.member.waits() {
+                    self.acted_on = None;
+                }
             }
             Input::Peer(from, message) => self.on_peer(pulse, now, from, message, out),
-            Input::Written(id) => self.replica.written(id),
+            Input::Written(WriteId(id)) => {
+                let ahead = u64::from(pulse.plants().has(Plant::WrittenOneAhead));
+                self.replica.written(WriteId(id + ahead));
+            }
             Input::PromiseRecorded(promise) => pulse.promise_recorded(promise),
             Input::Instance(event) => {
                 self.acted_on = None;
@@ -226,6 +239,7 @@ impl Kernel {
             Input::Operate { number, by, operation } => {
                 self.operate(pulse, now, number, by, operation, out);
             }
+            Input::Identity(identity) => self.member.set_identity(identity),
             Input::WantAbsence { for_ms } => self.want_absence(pulse, now, for_ms, out),
         }
     }
@@ -264,7 +278,9 @@ impl Kernel {
 
     /// Reports to the coordinator, where something changed or a second has passed.
     fn tell(&mut self, pulse: &Pulse, now: Now, out: &mut Vec<Output>) {
-        let due = self.last_report.is_none_or(|at| now.moment.since(at) >= REPORT_EVERY);
+        let once = pulse.plants().has(Plant::ReportNotRepeated);
+        let since = |at| now.moment.since(at);
+        let due = self.last_report.is_none_or(|at| since(at) >= REPORT_EVERY && !once);
         if !due && !self.member.is_dirty() {
             return;
         }
@@ -292,8 +308,8 @@ impl Kernel {
         if !core::mem::take(&mut self.look) {
             return;
         }
-        let group = self.group();
-        let decisions = self.coordinator.reconcile(now, &self.state, pulse, &group);
+        self.look_at_group();
+        let decisions = self.coordinator.reconcile(now, &self.state, pulse, &self.group);
         self.carry_out(pulse, decisions, out);
     }
 
@@ -331,7 +347,7 @@ impl Kernel {
     fn refresh_pulse(&mut self, pulse: &mut Pulse) {
         let changed = core::mem::take(&mut self.regroup);
         if changed {
-            self.configurations = self.configurations();
+            self.regroup();
         }
         let role = self.replica.role();
         pulse.set_raft(RaftView {
@@ -343,16 +359,21 @@ impl Kernel {
         });
     }
 
-    /// Voter sets of every configuration in force or proposed.
-    fn configurations(&self) -> Vec<BTreeSet<ReplicaId>> {
+    /// Voter sets of every configuration in force or proposed, and the group that they make.
+    fn regroup(&mut self) {
         let membership = self.replica.membership();
-        let mut sets: Vec<BTreeSet<ReplicaId>> = [membership.voters, membership.voters_outgoing]
-            .into_iter()
-            .map(|voters| voters.into_iter().map(ReplicaId).collect())
-            .filter(|voters: &BTreeSet<ReplicaId>| !voters.is_empty())
-            .collect();
-        sets.extend(self.proposed_voters.clone());
-        sets
+        self.group.voters.clear();
+        self.group.learners = membership.learners.into_iter().map(ReplicaId).collect();
+        self.configurations.clear();
+        for voters in [membership.voters, membership.voters_outgoing] {
+            let voters: BTreeSet<ReplicaId> = voters.into_iter().map(ReplicaId).collect();
+            self.group.voters.extend(&voters);
+            if !voters.is_empty() {
+                self.configurations.push(voters);
+            }
+        }
+        self.group.changing = self.configurations.len() > 1 || self.proposed_voters.is_some();
+        self.configurations.extend(self.proposed_voters.clone());
     }
 
     /// The replicated control state.

@@ -87,12 +87,18 @@ impl Kernel {
         operation: Operation,
         out: &mut Vec<Output>,
     ) -> Option<Result<Outcome, Refusal>> {
-        let group = self.group();
+        self.look_at_group();
         let asker = Asker { request, by };
-        let taken = self.coordinator.operate(now, &self.state, pulse, &group, &asker, operation);
+        let joins = matches!(operation, Operation::Join(_) | Operation::Rejoin(_));
+        let taken =
+            self.coordinator.operate(now, &self.state, pulse, &self.group, &asker, operation);
         match taken {
             Ok((taken, decisions)) => {
                 self.carry_out(pulse, decisions, out);
+                let early = taken == Taken::Proposed && !joins;
+                if early && pulse.plants().has(Plant::AnsweredWhenProposed) {
+                    return Some(Ok(Outcome::Committed { index: self.replica.last_index() }));
+                }
                 (taken == Taken::Unchanged).then_some(Ok(Outcome::Unchanged))
             }
             Err(Refusal::NotCoordinator { .. }) => {
@@ -180,7 +186,8 @@ impl Kernel {
         out: &mut Vec<Output>,
     ) {
         let decisions = self.coordinator.absence(now, &self.state, who, boot, request, for_ms);
-        if !decisions.is_empty() {
+        let later = pulse.plants().has(Plant::AbsenceCountedWhenApplied);
+        if !decisions.is_empty() && !later {
             // Counted from here, not from applying it: with a slow disk of our own, the node may
             // learn of the commit long before we do, and count on its longer lease.
             pulse.granted_for_absence(now.moment, who, Span::from_ms(for_ms));

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use brain::authority::{Missing, identities, missing};
 use brain::explain::{Explanation, explain};
 use brain::placement::{NodeHealth, View};
 use brain::pulse::Pulse;
+use model::authority::{AuthorityId, Identity, RotationPhase};
 use model::report::{Heard, InstanceStatus, Report};
 use model::state::MemberRole;
 use model::{Epoch, Moment, NodeName, ReplicaId, ResourceName, Span};
@@ -37,10 +39,12 @@ pub struct NodeStatus {
     pub role: Option<MemberRole>,
     /// How it stands.
     pub health: Health,
+    /// Its own loop came late just now, as it says: it judges nobody by silence.
+    pub stalled: bool,
     /// Whether it coordinates.
     pub coordinator: bool,
-    /// Launcher and guard are there.
-    pub ready: bool,
+    /// Whether launcher and guard are there; none where it has not told this node.
+    pub ready: Option<bool>,
     /// Milliseconds left of a drain.
     pub drain_ms: Option<u64>,
     /// Milliseconds left of a maintenance.
@@ -51,6 +55,28 @@ pub struct NodeStatus {
     pub instances: Vec<InstanceStatus>,
     /// Whom it hears.
     pub heard: Vec<Heard>,
+    /// Its certificate and what it believes, as it has told.
+    pub certificate: Option<Identity>,
+}
+
+/// A rotation of the authority under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RotationStatus {
+    /// The authority that is given up.
+    pub from: AuthorityId,
+    /// The one that takes its place.
+    pub to: AuthorityId,
+    /// How far it is.
+    pub phase: RotationPhase,
+    /// The old key is in wrong hands.
+    pub compromised: bool,
+    /// It was broken off and leads back.
+    pub undone: bool,
+    /// Since when, Unix milliseconds.
+    pub began_wall_ms: u64,
+    /// Members that the next step would leave behind, as the coordinator sees it; none where this
+    /// node does not coordinate.
+    pub missing: Option<Vec<Missing>>,
 }
 
 /// One resource.
@@ -64,6 +90,9 @@ pub struct ResourceStatus {
     pub epoch: Option<Epoch>,
     /// It said that it is active.
     pub active: bool,
+    /// Whether it runs there now, as far as its node has told this one: in maintenance what has
+    /// ended stays where it is, and without a quorum nobody is told of an end.
+    pub running: Option<bool>,
     /// It has to give up.
     pub releasing: bool,
     /// Where ready standbys are, as reported to the coordinator.
@@ -120,6 +149,8 @@ pub struct Status {
     pub resources: Vec<ResourceStatus>,
     /// What is wrong, in words.
     pub alarms: Vec<String>,
+    /// A rotation of the authority under way.
+    pub rotation: Option<RotationStatus>,
 }
 
 impl Kernel {
@@ -140,10 +171,22 @@ impl Kernel {
     /// What the coordinator sees, where this node is that now: one that was frozen may be asked
     /// before it has looked at the clock, and others have long decided without it.
     fn coordinator_view(&mut self, pulse: &Pulse, now: Moment) -> Option<View> {
-        (self.coordinator.is_settled() && pulse.speaks_for_all(now)).then(|| {
-            let group = self.group();
-            self.coordinator.view(now, &self.state, pulse, &group)
+        self.speaks_for_all(pulse, now).then(|| {
+            self.look_at_group();
+            self.coordinator.view(now, &self.state, pulse, &self.group)
         })
+    }
+
+    /// The newest report of a node, where this one coordinates, and when it came.
+    #[must_use]
+    pub fn report_of(&self, replica: ReplicaId) -> Option<(&Report, Moment)> {
+        self.coordinator.report_of(replica)
+    }
+
+    /// Whether what this node has applied is all that anybody was told is done.
+    #[must_use]
+    pub fn speaks_for_all(&self, pulse: &Pulse, now: Moment) -> bool {
+        self.coordinator.is_settled() && pulse.speaks_for_all(now, self.state.index)
     }
 
     /// Explains a resource.
@@ -184,7 +227,21 @@ impl Kernel {
             nodes: self.nodes(pulse, now, view.as_ref(), &own),
             resources: self.resources(view.as_ref(), &own),
             alarms: self.coordinator.alarms().raised().map(|(_, what)| what.to_owned()).collect(),
+            rotation: self.rotation(view.as_ref()),
         }
+    }
+
+    fn rotation(&self, view: Option<&View>) -> Option<RotationStatus> {
+        let rotation = self.state.trust.rotation.as_ref()?;
+        Some(RotationStatus {
+            from: rotation.from,
+            to: rotation.to,
+            phase: rotation.phase,
+            compromised: rotation.compromised,
+            undone: rotation.undone,
+            began_wall_ms: rotation.wall_ms,
+            missing: view.map(|view| missing(&self.state, &identities(view))),
+        })
     }
 
     fn nodes(
@@ -222,8 +279,13 @@ impl Kernel {
                 replica,
                 role: member.map(|m| m.role),
                 health,
+                stalled: if me {
+                    pulse.stalled()
+                } else {
+                    replica.is_some_and(|r| hearing.get(&r).is_some_and(|heard| heard.stalled))
+                },
                 coordinator: replica.is_some() && replica == self.leader,
-                ready: report.is_some_and(|r| r.ready),
+                ready: report.map(|r| r.ready),
                 drain_ms: member.and_then(|m| until(m.drain_until)),
                 maintenance_ms: member.and_then(|m| until(m.maintenance_until)),
                 applied: report.map(|r| r.applied),
@@ -233,6 +295,7 @@ impl Kernel {
                 } else {
                     report.map(|r| r.heard.clone()).unwrap_or_default()
                 },
+                certificate: report.and_then(|r| r.identity.clone()),
             }
         };
         names.into_iter().map(status).collect()
@@ -255,13 +318,25 @@ impl Kernel {
                 None if standby_here(name) => vec![self.config.node.clone()],
                 None => Vec::new(),
             };
-            let unplanned = held.moves.iter().filter(|m| !m.planned && m.from.is_some());
+            let report = holder.and_then(|h| match h.replica == self.config.replica {
+                true => Some(own),
+                false => view.and_then(|view| view.get(&h.node)?.report.as_deref()),
+            });
+            let running = report.map(|report| {
+                report
+                    .instances
+                    .iter()
+                    .any(|i| i.resource == *name && i.phase == model::report::InstancePhase::Active)
+            });
+            let left = |m: &&model::state::Move| m.from.as_ref().is_some_and(|from| *from != m.to);
+            let unplanned = held.moves.iter().filter(|m| !m.planned).filter(left);
             let slowest = unplanned.filter_map(|m| m.timing).map(|t| t.total_us()).max();
             ResourceStatus {
                 name: name.clone(),
                 node: holder.map(|h| h.node.clone()),
                 epoch: holder.map(|h| h.epoch),
                 active: holder.is_some_and(|h| h.active),
+                running,
                 releasing: holder.is_some_and(|h| h.releasing),
                 standbys,
                 switchover: held.switchover.as_ref().map(|w| w.to.clone()),

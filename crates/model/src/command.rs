@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authority::{AuthorityId, RotationStep};
 use crate::ids::{Epoch, NodeName, ReplicaId, ResourceName};
 use crate::operation::Scope;
 use crate::reason::Reason;
 use crate::report::{Evidence, Failure};
 use crate::spec::ClusterSpec;
-use crate::state::{FailureKey, Genesis, JoinRequest, Timing, TokenRecord};
+use crate::state::{FailureKey, Genesis, JoinRequest, Timing, TokenRecord, TokenRole};
 use crate::time::ClusterMs;
+use crate::vault::{ChainHead, RepositoryId, SourceNews};
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,5 +221,81 @@ pub enum Command {
     WaitedOut {
         /// The present generation.
         generation: u64,
+    },
+    /// A repository's chain has come so far. Precondition: `previous` is what is remembered, and
+    /// `head` is newer, or the same with news of sources.
+    RecordHead {
+        /// Which repository.
+        repository: RepositoryId,
+        /// What was remembered; the writer has seen that `head` follows it.
+        previous: Option<ChainHead>,
+        /// Its newest record.
+        head: ChainHead,
+        /// Who says so.
+        by: String,
+        /// What there is of sources.
+        sources: Vec<SourceNews>,
+    },
+    /// A repository has a record that can't follow, or precede, what is remembered.
+    /// Precondition: `known` is remembered, and `found` is not noted yet.
+    NoteFork {
+        /// Which repository.
+        repository: RepositoryId,
+        /// The record that was shown.
+        found: ChainHead,
+        /// The one remembered that it stands against.
+        known: ChainHead,
+        /// Who showed it.
+        by: String,
+    },
+    /// An operator has looked into a fork: what is remembered holds. Precondition: it is noted.
+    ClearFork {
+        /// Which repository.
+        repository: RepositoryId,
+        /// The record that was shown.
+        found: ChainHead,
+    },
+    /// An operator decided that another chain holds from now on. Precondition: `instead_of` is
+    /// what is remembered.
+    AcceptHead {
+        /// Which repository.
+        repository: RepositoryId,
+        /// What was remembered.
+        instead_of: ChainHead,
+        /// What is to be remembered.
+        head: ChainHead,
+        /// Who said so.
+        by: String,
+    },
+    /// A repository is remembered no more. Precondition: `head` is what is remembered.
+    ForgetRepository {
+        /// Which.
+        repository: RepositoryId,
+        /// What was remembered.
+        head: ChainHead,
+    },
+    /// A step of a rotation of the authority. Precondition: the one before was taken, towards the
+    /// same authority.
+    Rotate {
+        /// The new authority.
+        to: AuthorityId,
+        /// The step.
+        step: RotationStep,
+    },
+    /// A person or program gets the next certificate. Precondition: its name is not refused.
+    Certify {
+        /// Whose.
+        name: NodeName,
+        /// As what.
+        role: TokenRole,
+        /// Which authority issues it.
+        authority: AuthorityId,
+    },
+    /// Certificates of a person or program are refused.
+    Revoke {
+        /// Whose.
+        name: NodeName,
+        /// For so long.
+        until: ClusterMs,
     },
 }

@@ -1,9 +1,12 @@
 //! Names and numbers that identify things.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
+use core::cmp::Ordering;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use smol_str::SmolStr;
 
 /// Longest node or resource name, in bytes. Names appear in file names, cgroup names and
 /// certificates, so they are short and plain.
@@ -53,12 +56,31 @@ fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
+/// The first bytes of a name as a number that sorts as they do. Names have no zero bytes, so one
+/// that ends with a zero byte is all of its name.
+fn head(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    u64::from_be_bytes(bytes)
+}
+
+/// Whether names with this head are the same because their heads are.
+const fn is_whole(head: u64) -> bool {
+    head & 0xff == 0
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, Deserialize)]
+        #[serde(try_from = "SmolStr")]
+        pub struct $name {
+            /// Names are the keys of most maps: comparing them is mostly comparing this.
+            head: u64,
+            text: SmolStr,
+        }
 
         impl $name {
             /// Checks and wraps a name.
@@ -66,16 +88,62 @@ macro_rules! name_type {
             /// # Errors
             /// [`NameError`] where the name is empty, too long or has a character that is not
             /// allowed.
-            pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
-                let name = name.into();
-                check_name(&name)?;
-                Ok(Self(name))
+            pub fn new(name: impl AsRef<str>) -> Result<Self, NameError> {
+                let name = name.as_ref();
+                check_name(name)?;
+                Ok(Self { head: head(name), text: SmolStr::new(name) })
             }
 
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.text
+            }
+        }
+
+        impl PartialEq for $name {
+            #[inline]
+            fn eq(&self, other: &Self) -> bool {
+                self.head == other.head && (is_whole(self.head) || self.text == other.text)
+            }
+        }
+
+        impl Eq for $name {}
+
+        impl Ord for $name {
+            #[inline]
+            fn cmp(&self, other: &Self) -> Ordering {
+                match self.head.cmp(&other.head) {
+                    Ordering::Equal if !is_whole(self.head) => self.text.cmp(&other.text),
+                    decided => decided,
+                }
+            }
+        }
+
+        impl PartialOrd for $name {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, hasher: &mut H) {
+                self.text.hash(hasher);
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl TryFrom<SmolStr> for $name {
+            type Error = NameError;
+            fn try_from(name: SmolStr) -> Result<Self, NameError> {
+                check_name(&name)?;
+                Ok(Self { head: head(&name), text: name })
             }
         }
 
@@ -89,25 +157,25 @@ macro_rules! name_type {
         impl core::str::FromStr for $name {
             type Err = NameError;
             fn from_str(name: &str) -> Result<Self, NameError> {
-                Self::new(name.to_string())
+                Self::new(name)
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.text.into()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(&self.text)
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.0)
+                write!(f, "{:?}", self.text)
             }
         }
     };
@@ -188,6 +256,31 @@ mod tests {
             assert!(NodeName::new(bad).is_err(), "{bad}");
         }
         assert_eq!(ResourceName::new("x".repeat(NAME_MAX + 1)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn names_sort_as_their_text_does() {
+        let longest = "x".repeat(NAME_MAX);
+        let texts = [
+            "0",
+            "a",
+            "a-b",
+            "ab",
+            "abcdefg",
+            "abcdefgh",
+            "abcdefgh-",
+            "abcdefgha",
+            "abcdefghb",
+            "abcdefgi",
+            "b",
+            &longest,
+        ];
+        for one in texts {
+            for other in texts {
+                let (a, b) = (NodeName::new(one).unwrap(), NodeName::new(other).unwrap());
+                assert_eq!((a.cmp(&b), a == b), (one.cmp(other), one == other), "{one} {other}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod address;
+pub mod authority;
 pub mod command;
 pub mod heartbeat;
 pub mod ids;
@@ -18,6 +19,7 @@ pub mod report;
 pub mod spec;
 pub mod state;
 pub mod time;
+pub mod vault;
 
 pub use address::AddressSpec;
 pub use command::{Command, Entry};

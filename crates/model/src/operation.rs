@@ -1,13 +1,16 @@
 //! What operators ask for, and what they are answered.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authority::{AuthorityId, RotationOrder};
 use crate::ids::{NodeName, ReplicaId, ResourceName};
 use crate::spec::ClusterSpec;
-use crate::state::{JoinRequest, TokenRecord};
+use crate::state::{JoinRequest, TokenRecord, TokenRole};
+use crate::vault::{ChainHead, REPOSITORIES_MAX, RepositoryId, SourceNews};
 
 /// Longest maintenance or drain, in milliseconds: 30 days. There is none without an end.
 pub const WINDOW_MAX_MS: u64 = 30 * 24 * 3_600_000;
@@ -106,6 +109,65 @@ pub enum Operation {
         /// For how long, in milliseconds.
         for_ms: u64,
     },
+    /// A repository's chain has come so far.
+    RecordHead {
+        /// Which repository.
+        repository: RepositoryId,
+        /// What the cluster remembered, where the writer has seen that `head` follows it.
+        previous: Option<ChainHead>,
+        /// The newest record.
+        head: ChainHead,
+        /// What there is of sources.
+        sources: Vec<SourceNews>,
+    },
+    /// The repository does not contain what the cluster remembers.
+    ReportFork {
+        /// Which repository.
+        repository: RepositoryId,
+        /// Its newest record, as the one who asks finds it.
+        found: ChainHead,
+        /// What it does not contain.
+        known: ChainHead,
+    },
+    /// A fork was looked into: what is remembered holds.
+    ClearFork {
+        /// Which repository.
+        repository: RepositoryId,
+        /// The record that stands against it.
+        found: ChainHead,
+    },
+    /// Another chain of a repository holds from now on.
+    AcceptHead {
+        /// Which repository.
+        repository: RepositoryId,
+        /// What is remembered.
+        instead_of: ChainHead,
+        /// What is to be remembered instead.
+        head: ChainHead,
+    },
+    /// Forget a repository.
+    ForgetRepository {
+        /// Which.
+        repository: RepositoryId,
+        /// What is remembered.
+        head: ChainHead,
+    },
+    /// Change the cluster's authority, a step at a time.
+    Rotate(RotationOrder),
+    /// A person or program asks for the next certificate.
+    Certify {
+        /// Whose.
+        name: NodeName,
+        /// As what.
+        role: TokenRole,
+        /// Which authority would issue it.
+        authority: AuthorityId,
+    },
+    /// Refuse a person's or program's certificates from now on.
+    Revoke {
+        /// Whose.
+        name: NodeName,
+    },
 }
 
 /// What a maintenance covers.
@@ -189,6 +251,23 @@ pub enum Refusal {
     Busy,
     /// The resource is in maintenance or quarantined, or another operation on it is under way.
     NotNow(String),
+    /// The cluster remembers another head of this repository than the one stated; none where it
+    /// remembers no such repository.
+    HeadMoved {
+        /// What it remembers.
+        head: Option<ChainHead>,
+    },
+    /// The record that was shown stands against one that the cluster remembers; it is noted.
+    Forked {
+        /// What was shown.
+        found: ChainHead,
+        /// What is remembered.
+        known: ChainHead,
+    },
+    /// What was said of a repository keeps no limit.
+    BadHead(String),
+    /// The cluster remembers as many repositories as it may.
+    TooManyRepositories,
 }
 
 impl fmt::Display for Refusal {
@@ -216,6 +295,22 @@ impl fmt::Display for Refusal {
             Refusal::BadToken(why) => write!(f, "the join token was refused: {why}"),
             Refusal::Busy => write!(f, "too many operations are waiting; ask again"),
             Refusal::NotNow(why) => write!(f, "{why}"),
+            Refusal::HeadMoved { head: Some(head) } => {
+                write!(f, "the cluster remembers record {head} of this repository by now")
+            }
+            Refusal::HeadMoved { head: None } => {
+                write!(f, "the cluster remembers no such repository, or nothing of it")
+            }
+            Refusal::Forked { found, known } => write!(
+                f,
+                "record {found} stands against record {known}, which the cluster remembers: \
+                 backups of this repository were removed or replaced, or an old copy was put back \
+                 and went on. Nothing was recorded, and `backstay status` keeps the alarm"
+            ),
+            Refusal::BadHead(why) => write!(f, "it can't be recorded: {why}"),
+            Refusal::TooManyRepositories => {
+                write!(f, "the cluster remembers {REPOSITORIES_MAX} repositories already")
+            }
         }
     }
 }

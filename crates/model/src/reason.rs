@@ -155,6 +155,13 @@ pub enum Reason {
         /// The present generation.
         generation: u64,
     },
+    /// The node is heard, but its log stood still, and its last grant has passed.
+    LogStandsStill {
+        /// Which.
+        node: NodeName,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
 }
 
 /// Why a node was not chosen.
@@ -254,6 +261,11 @@ impl fmt::Display for Reason {
                 write!(f, "{node} was silent for {silent_ms} ms and its last lease has passed")
             }
             Reason::LeaseLapsed { node } => write!(f, "{node}'s lease lapsed"),
+            Reason::LogStandsStill { node, for_ms } => write!(
+                f,
+                "{node} is heard, but its log has stood still for {for_ms} ms (look at its disk), \
+                 and its last lease has passed"
+            ),
             Reason::NotReady { node, for_ms } => write!(
                 f,
                 "{node} had no launcher or no guard for {for_ms} ms and its last lease has passed"

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authority::Identity;
 use crate::ids::{Epoch, ReplicaId, ResourceName};
 
 /// Most failures carried in one report; older ones wait for the next.
@@ -41,6 +42,8 @@ pub struct Report {
     pub failures: Vec<FailureReport>,
     /// Peers it hears, per link.
     pub heard: Vec<Heard>,
+    /// Its certificate, as its agent has told.
+    pub identity: Option<Identity>,
 }
 
 /// What an instance does.

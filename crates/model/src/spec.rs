@@ -449,15 +449,18 @@ pub enum HookEvent {
     RedundancyLost,
     /// The spare is back.
     RedundancyRestored,
+    /// A certificate or the authority ends soon or needs somebody; or no longer.
+    Certificate,
 }
 
 impl HookEvent {
     /// All events.
-    pub const ALL: [HookEvent; 4] = [
+    pub const ALL: [HookEvent; 5] = [
         HookEvent::Failover,
         HookEvent::Quarantine,
         HookEvent::RedundancyLost,
         HookEvent::RedundancyRestored,
+        HookEvent::Certificate,
     ];
 
     /// Its name in `cluster.toml`.
@@ -468,6 +471,7 @@ impl HookEvent {
             HookEvent::Quarantine => "quarantine",
             HookEvent::RedundancyLost => "redundancy-lost",
             HookEvent::RedundancyRestored => "redundancy-restored",
+            HookEvent::Certificate => "certificate",
         }
     }
 }

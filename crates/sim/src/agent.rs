@@ -149,6 +149,7 @@ impl World {
         self.refresh_peers(n);
         self.break_all(n);
         self.find_what_was_left(n);
+        self.ask_again(n);
         self.at(self.now, Ev::Beat { node: n, run });
         self.begin_hellos(n, run);
         self.drive(n, Input::Tick);
@@ -221,16 +222,22 @@ impl World {
         let node = &mut self.nodes[n];
         let Some(agent) = node.agent.as_mut() else { return };
         agent.pulse.beat(local);
-        let peers = agent.peers.clone();
+        let peers = std::mem::take(&mut agent.peers);
         let next = node.clock.truth(local + agent.pulse.timers().heartbeat);
         let witness = node.kind == Kind::Witness;
-        for (to, replica) in peers {
+        for (to, replica) in &peers {
             let Some(agent) = self.nodes[n].agent.as_mut() else { return };
-            let beat = agent.pulse.heartbeat_for(local, replica);
+            let beat = agent.pulse.heartbeat_for(local, *replica);
             if witness {
                 self.require(brain::invariants::witness::is_silent(&beat));
             }
-            self.send_heartbeat(n, to, replica, beat);
+            if beat.grant.is_some() {
+                self.check_grant(n, *to, *replica);
+            }
+            self.send_heartbeat(n, *to, *replica, beat);
+        }
+        if let Some(agent) = self.nodes[n].agent.as_mut() {
+            agent.peers = peers;
         }
         let jitter = self.rng.below(50_000);
         self.at(next + jitter, Ev::Beat { node: n, run });
@@ -289,12 +296,14 @@ impl World {
                     self.after(delay, Ev::Append { node: n, run });
                 }
             }
+            Output::RecordPromise(_) if self.nodes[n].stalled_disk => {}
             Output::RecordPromise(promise) => {
                 let sync = self.nodes[n].sync;
                 self.after(sync, Ev::PromiseDurable { node: n, run, promise });
             }
             Output::Act(action) => {
                 self.note(|| format!("{} wants {action:?}", node_name(n)));
+                self.check_company(n, &action);
                 let Some(launcher) = self.nodes[n].launcher else { return };
                 let delay = self.rng.range(20_000, 300_000);
                 let action = Box::new(action);
@@ -327,6 +336,9 @@ impl World {
             return self.stop_for_disk(n, &fatal.cause);
         }
         let delay = self.rng.range(sync / 2, sync * 2);
+        if self.nodes[n].stalled_disk {
+            return;
+        }
         self.after(delay, Ev::Synced { node: n, run });
         if std::mem::take(&mut self.nodes[n].doomed) && !self.healed {
             let machine = self.nodes[n].machine;

@@ -23,7 +23,7 @@ const HASH_EVERY: u64 = 16;
 
 impl World {
     /// Only the store judges where clocks drift beyond the bound.
-    fn is_bounded(&self) -> bool {
+    pub(crate) fn is_bounded(&self) -> bool {
         self.plan.class != Class::Drift
     }
 
@@ -160,6 +160,7 @@ impl World {
             return;
         }
         agent.applied = to;
+        self.judge.applied = self.judge.applied.max(to);
         if from > 0 && agent.kernel.replica().oldest_chain_index() > from {
             self.coverage.hit("snapshot-installed");
         }
@@ -180,6 +181,12 @@ impl World {
         let room = &mut self.room;
         let due = state.index % HASH_EVERY == 0 && state.index == to;
         let hash = due.then(|| hash(state, room));
+        // Cluster time began with true time; it runs as fast as some node's clock at most.
+        let (cluster_ms, true_ms) = (state.now.0, self.now / 1_000_000);
+        if self.plan.class != Class::Drift && cluster_ms > true_ms + true_ms / 1_000 + 1 {
+            let what = format!("cluster time {cluster_ms} ms is ahead of {true_ms} ms");
+            return self.fail(Violation { rule: "L3", what });
+        }
         if let Some(index) = differs {
             let what = format!("{} holds another entry {index} than others", node_name(n));
             return self.fail(Violation { rule: "S3", what });
@@ -428,6 +435,7 @@ impl World {
                     | Reason::NodeReplaced { .. }
                     | Reason::EarlierGeneration { .. }
                     | Reason::NotReady { .. }
+                    | Reason::LogStandsStill { .. }
             )
         });
         if event.reasons.iter().any(|r| matches!(r, Reason::NotReady { .. })) {

@@ -41,8 +41,11 @@ impl Clock {
     /// The first true time at which it reads `moment` or later.
     #[must_use]
     pub(crate) fn truth(&self, moment: Moment) -> u64 {
-        let run = (moment.0 as i64).saturating_sub(self.offset).max(0) as u128;
-        (run * 1_000_000).div_ceil((1_000_000 + self.ppm) as u128).min(1 << 62) as u64
+        let run = (moment.0 as i64).saturating_sub(self.offset).max(0) as u64;
+        // In two parts, so that 64 bits are enough: this is asked at every event.
+        let rate = (1_000_000 + self.ppm) as u64;
+        let rest = (run % rate * 1_000_000).div_ceil(rate);
+        (run / rate * 1_000_000 + rest).min(1 << 62)
     }
 
     /// The wall clock at a true time, Unix milliseconds.

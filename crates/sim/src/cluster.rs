@@ -28,6 +28,12 @@ pub(crate) fn resource_name(r: usize) -> ResourceName {
     ResourceName::new(RESOURCES[r]).expect("a plain name")
 }
 
+/// The resource that runs with another, and that other.
+pub(crate) const WITH: (usize, usize) = (0, 2);
+
+/// Resources that are placed only while another is active, and that other.
+pub(crate) const WAITS: [(usize, usize); 2] = [WITH, (1, 3)];
+
 /// The number of a resource.
 pub(crate) fn resource_number(name: &ResourceName) -> Option<usize> {
     RESOURCES.iter().position(|known| *known == name.as_str())
@@ -85,9 +91,9 @@ pub(crate) fn specification(plan: &Plan, rng: &mut Rng) -> ClusterSpec {
         gateway.failback = Failback::AfterMs(rng.range(1_000, 8_000));
     }
     let mut address = resource(Promote::Restart, Standby::Cold, rng);
-    address.with = Some(resource_name(2));
+    address.with = Some(resource_name(WITH.1));
     let mut batch = resource(Promote::Socket, Standby::Hot, rng);
-    batch.after = vec![resource_name(3)];
+    batch.after = vec![resource_name(WAITS[1].1)];
     let ledger = resource(Promote::Restart, Standby::Cold, rng);
     let mut pinned = resource(Promote::Socket, Standby::Hot, rng);
     pinned.nodes = BTreeSet::from([node_name(1)]);

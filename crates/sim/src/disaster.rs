@@ -196,6 +196,8 @@ impl World {
         self.nodes[n].ran = false;
         // Who held what in entries that are lost, nobody knows any more.
         self.judge.holds(&state);
+        // What the survivor lacked is lost, and said to be.
+        self.judge.told = self.judge.told.min(state.index);
         Ok((segments.into_disk(), known))
     }
 

@@ -92,6 +92,8 @@ pub(crate) enum Ev {
     Fault,
     Operate,
     Flap,
+    HalfDie,
+    AskAgain { node: usize, run: u32 },
     Undo(Undo),
 }
 

@@ -45,6 +45,8 @@ faults! {
     PartialPartition => "partial-partition",
     /// A node hears others and isn't heard, or the other way round.
     OneWay => "one-way",
+    /// No two nodes reach each other, for long.
+    Blackout => "blackout",
     /// One link of a node is down, the other is not.
     LinkDown => "link-down",
     /// Peer connections of a node break and come back.

@@ -6,6 +6,8 @@ use journal::Chain;
 use model::state::{ClusterState, Renounced};
 use model::{Epoch, NodeName, ReplicaId, ResourceName};
 
+use crate::operators::Asked;
+
 /// What the observer remembers.
 pub(crate) struct Judge {
     pub(crate) highest: Epoch,
@@ -27,6 +29,12 @@ pub(crate) struct Judge {
     /// When each resource was assigned last, newest last.
     pub(crate) assigned: BTreeMap<ResourceName, VecDeque<u64>>,
     pub(crate) lapses: u64,
+    /// The newest entry that somebody was told is done.
+    pub(crate) told: u64,
+    /// The newest entry that somebody applied.
+    pub(crate) applied: u64,
+    /// Requests without an answer, each with what was applied when it was made.
+    pub(crate) asked: BTreeMap<Asked, u64>,
 }
 
 impl Judge {
@@ -46,6 +54,9 @@ impl Judge {
             unplanned: BTreeMap::new(),
             assigned: BTreeMap::new(),
             lapses: 0,
+            told: 0,
+            applied: 0,
+            asked: BTreeMap::new(),
         }
     }
 

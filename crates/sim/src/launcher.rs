@@ -8,7 +8,7 @@ use model::{Epoch, Moment, Span};
 
 use crate::cluster::{RESOURCES, node_name, resource_name, resource_number};
 use crate::event::{Ev, Part, Step};
-use crate::plan::{Class, MILLI};
+use crate::plan::MILLI;
 use crate::store::Judged;
 use crate::world::{Inst, World};
 
@@ -18,7 +18,7 @@ const ORDER_EVERY: u64 = 40 * MILLI;
 impl World {
     pub(crate) fn start_launcher(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        if node.launcher.is_some() {
+        if node.launcher.is_some() || node.launcher_lost {
             return;
         }
         if !node.instances.is_empty() {
@@ -56,7 +56,7 @@ impl World {
         self.tell(n, event);
     }
 
-    fn tell(&mut self, n: usize, event: InstanceEvent) {
+    pub(crate) fn tell(&mut self, n: usize, event: InstanceEvent) {
         let run = self.nodes[n].run;
         if self.nodes[n].agent.is_some() {
             // One socket: what is said first is heard first.
@@ -126,30 +126,6 @@ impl World {
         self.after(delay, Ev::Step { node: n, id, step });
     }
 
-    fn refuse(&mut self, n: usize, r: usize, failure: Failure, runs: bool) {
-        let resource = resource_name(r);
-        self.tell(n, InstanceEvent::Refused { resource, failure, runs });
-    }
-
-    /// Some services fail to start, or to be promoted, now and then.
-    fn misbehaves(&mut self, kind: usize) -> bool {
-        let failing = self.plan.class == Class::Swarm && !self.healed;
-        failing && self.plan.faults.len().is_multiple_of(kind) && self.rng.permille(30)
-    }
-
-    /// Nothing is done: an old epoch is refused for good, anything else may be asked again.
-    fn decline(&mut self, n: usize, r: usize, epoch: Epoch, what: Undone) {
-        let resource = resource_name(r);
-        self.tell(
-            n,
-            if epoch <= self.nodes[n].seen[r] {
-                InstanceEvent::EpochRefused(resource, epoch, what)
-            } else {
-                InstanceEvent::NotNow(resource, what)
-            },
-        );
-    }
-
     fn start_instance(&mut self, n: usize, r: usize, number: u64, role: StartRole) {
         if let Some(inst) = self.nodes[n].instances.get(&r) {
             let ending = inst.ending;
@@ -165,6 +141,9 @@ impl World {
             self.coverage.hit("start-refused-without-descriptors");
             let failure = Failure::StartFailed("too many open files".into());
             return self.refuse(n, r, failure, false);
+        }
+        if self.is_busy(n, r, Undone::Start) {
+            return;
         }
         if self.misbehaves(3) {
             return self.refuse(n, r, Failure::StartFailed("no such file".into()), false);
@@ -204,6 +183,9 @@ impl World {
         });
         if !may || !standby {
             return self.decline(n, r, epoch, Undone::Promote);
+        }
+        if self.is_busy(n, r, Undone::Promote) {
+            return;
         }
         if self.misbehaves(4) {
             return self.refuse(n, r, Failure::PromoteFailed("said no".into()), true);
@@ -342,6 +324,7 @@ impl World {
             .map(|inst| (inst.id, inst.stuck))
             .collect();
         for (id, stuck) in late {
+            self.tell_burning(n, id);
             self.note(|| format!("{} guard stops instance {id}", node_name(n)));
             if stuck && self.plan.may_reboot {
                 self.coverage.hit("forced-reboot");
@@ -362,6 +345,16 @@ impl World {
         let soon = self.now + self.plan.profile.timers().heartbeat.0;
         let next = if local < start { self.nodes[n].clock.truth(start) } else { soon };
         self.at(next, Ev::Guard { node: n, guard });
+    }
+
+    /// The guard's first word: the epoch is over; that the instance is gone it says later.
+    fn tell_burning(&mut self, n: usize, id: u64) {
+        let heard = self.nodes[n].launcher.is_some();
+        let Some((r, inst)) = self.find(n, id) else { return };
+        if let Some(epoch) = inst.epoch.filter(|_| heard && !inst.ending) {
+            let resource = resource_name(r);
+            self.tell(n, InstanceEvent::Burnt { resource, epoch, gone: false });
+        }
     }
 
     pub(crate) fn kill_guard(&mut self, n: usize) {

@@ -22,7 +22,12 @@ impl World {
         match self.plan.class {
             Class::Swarm | Class::Drift => self.at(first * 2, Ev::Operate),
             Class::Flapping => self.at(first * 2, Ev::Flap),
-            Class::Minority => self.disturb(World::make_half_dead),
+            Class::Minority => {
+                // From the beginning on, or while it holds things, leads, is relied on.
+                let late = self.rng.permille(700);
+                let at = if late { self.rng.range(5 * SECOND, 40 * SECOND) } else { 0 };
+                self.at(at, Ev::HalfDie);
+            }
             Class::Recovery => {
                 self.at(first * 2, Ev::Operate);
                 let at = self.rng.range(6 * SECOND, 20 * SECOND);
@@ -51,17 +56,26 @@ impl World {
     }
 
     /// L2: one node is bad in one lasting way.
-    fn make_half_dead(&mut self, number: u32) {
+    pub(crate) fn make_half_dead(&mut self, number: u32) {
         let n = self.plan.victim;
         if !self.is_allowed(number, || format!("{} half-dead", node_name(n))) {
             return;
         }
         self.coverage.hit(Fault::OneWay.name());
-        match self.rng.below(5) {
+        match self.rng.below(7) {
             0 => self.network.block(&self.outward(n), 3, false),
             1 => self.network.block(&self.inward(n), 3, false),
             2 => self.network.block(&self.outward(n), 0, true),
             3 => self.network.block(&self.both_ways(n), 3, true),
+            4 => {
+                self.nodes[n].launcher_lost = true;
+                self.kill_launcher(n);
+                self.coverage.hit("launcher-lost");
+            }
+            5 => {
+                self.nodes[n].stalled_disk = true;
+                self.coverage.hit("stalled-disk");
+            }
             _ => self.nodes[n].sync = 2 * SECOND,
         }
         self.note(|| format!("{} is half-dead from now on", node_name(n)));
@@ -166,6 +180,7 @@ impl World {
             | Fault::StreamStall
             | Fault::DatagramsLost => self.partition(fault, n, length),
             Fault::StreamCut => self.break_all(n),
+            Fault::Blackout => return self.black_out(),
             Fault::AgentCrash => {
                 let quick = self.rng.permille(600);
                 let longest = if quick { 100 * MILLI } else { length.max(101 * MILLI) };
@@ -210,6 +225,16 @@ impl World {
             // These wait for their moment; see `on_renounced` and `on_absence_asked`.
             Fault::TransferCut | Fault::AbsenceCut => return false,
         }
+        true
+    }
+
+    /// Until everything heals, which is most of a run: now and then is enough.
+    fn black_out(&mut self) -> bool {
+        if self.left() < 20 * SECOND || !self.rng.permille(100) {
+            return false;
+        }
+        let pairs = (0..self.nodes.len()).flat_map(|n| self.outward(n)).collect();
+        self.block(pairs, 3, true, self.left());
         true
     }
 
@@ -351,6 +376,8 @@ impl World {
         }
         node.frozen = false;
         self.note(|| format!("{} wakes", node_name(n)));
+        // Asked before it has looked at the clock.
+        self.check_reader(n);
         if self.rng.permille(200) {
             self.nodes[n].launcher_awake = self.now + self.rng.below(100 * MILLI);
         }
@@ -381,6 +408,7 @@ impl World {
         }
         node.agent_frozen = false;
         self.note(|| format!("{} agent wakes", node_name(n)));
+        self.check_reader(n);
         for ev in std::mem::take(&mut self.nodes[n].agent_parked) {
             let late = matches!(ev, Ev::Beat { .. } | Ev::Wake { .. });
             let delay = if late { self.rng.below(MILLI) } else { 0 };

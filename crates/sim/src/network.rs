@@ -35,6 +35,8 @@ pub(crate) struct Network {
     /// Per direction, how many faults stall the peer connection.
     stalled: Vec<u8>,
     connections: Vec<Connection>,
+    /// Per direction, when a datagram was received last.
+    received: Vec<u64>,
     /// Peer messages sent, by kind.
     sent: [u64; KINDS],
     /// Datagrams lost, in permille.
@@ -84,10 +86,16 @@ impl Network {
             blocked: vec![[0; LINKS]; count * count],
             stalled: vec![0; count * count],
             connections: vec![Connection::default(); count * count],
+            received: vec![0; count * count],
             sent: [0; KINDS],
             loss: 0,
             delay: 0,
         }
+    }
+
+    /// For how long a node has received no datagram of another.
+    pub(crate) fn silence(&self, from: usize, to: usize, now: u64) -> u64 {
+        now - self.received[self.way(from, to)]
     }
 
     fn way(&self, from: usize, to: usize) -> usize {
@@ -231,6 +239,11 @@ impl World {
             return;
         }
         let local = node.clock.local(self.now);
+        if let Some(from) = self.nodes.iter().position(|node| node.replica == Some(beat.sender)) {
+            let way = self.network.way(from, n);
+            self.network.received[way] = self.now;
+        }
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         for link in (0..LINKS).filter(|l| links & (1 << l) != 0) {
             agent.pulse.receive(local, link as u8, beat);
         }
@@ -245,6 +258,9 @@ impl World {
             return;
         }
         self.network.sent[kind(&message)] += 1;
+        if let PeerMessage::Report(report) = &message {
+            self.check_report(from, report);
+        }
         let delay = self.delay();
         let connection = &mut self.network.connections[way];
         let at = connection.last.max(self.now + delay);

@@ -12,6 +12,16 @@ use crate::event::{Ev, Part};
 use crate::plan::{MILLI, SECOND};
 use crate::world::World;
 
+/// Names a request: numbers begin anew with every start of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Asked {
+    /// The node that took it in.
+    pub(crate) via: usize,
+    /// Which start of its agent.
+    pub(crate) run: u32,
+    pub(crate) number: u64,
+}
+
 /// A node asks again to rejoin after this long without an answer.
 const REJOIN_WAIT: u64 = 11 * SECOND;
 
@@ -57,15 +67,48 @@ impl World {
         self.ask(n, operation);
     }
 
-    /// Asks through a node; returns the request's number.
-    pub(crate) fn ask(&mut self, n: usize, operation: Operation) -> u64 {
-        self.ids += 1;
-        let number = self.ids;
+    /// The name of the next request through a node.
+    fn next_request(&self, n: usize) -> Asked {
+        let node = &self.nodes[n];
+        Asked { via: n, run: node.run, number: node.asked + 1 }
+    }
+
+    /// Asks through a node.
+    pub(crate) fn ask(&mut self, n: usize, operation: Operation) {
+        let asked = self.next_request(n);
         self.note(|| format!("{} is asked for {operation:?}", node_name(n)));
-        if !self.nodes[n].frozen && !self.nodes[n].agent_frozen {
-            self.drive(n, Input::Operate { number, by: "operator".into(), operation });
+        let node = &mut self.nodes[n];
+        if node.agent.is_none() || node.frozen || node.agent_frozen {
+            return;
         }
-        number
+        node.asked = asked.number;
+        // A node that rejoins asks again by itself, elsewhere.
+        let rejoins = matches!(operation, Operation::Rejoin(_));
+        node.unanswered = (!rejoins).then(|| operation.clone());
+        self.judge.asked.insert(asked, self.judge.applied);
+        let number = asked.number;
+        self.drive(n, Input::Operate { number, by: "operator".into(), operation });
+    }
+
+    /// The agent is back: whoever asked the one before and was not answered asks this one.
+    pub(crate) fn ask_again(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.asked = 0;
+        if node.unanswered.is_some() && !self.healed {
+            let run = node.run;
+            let delay = self.rng.skewed(MILLI, 100 * MILLI);
+            self.after(delay, Ev::AskAgain { node: n, run });
+        }
+    }
+
+    pub(crate) fn on_ask_again(&mut self, n: usize, run: u32) {
+        let node = &mut self.nodes[n];
+        if node.run == run
+            && let Some(operation) = node.unanswered.take()
+        {
+            self.coverage.hit("asked-again");
+            self.ask(n, operation);
+        }
     }
 
     fn change_specification(&mut self, n: usize, r: usize) {
@@ -164,7 +207,7 @@ impl World {
             .collect();
         if let Some(via) = self.rng.pick(&others).copied() {
             // The answer may come at once, so the request is noted before it is made.
-            self.nodes[n].rejoining = Some((self.ids + 1, self.now));
+            self.nodes[n].rejoining = Some((self.next_request(via), self.now));
             self.ask(via, Operation::Rejoin(join_request(&self.plan, n)));
         }
         self.after(SECOND, Ev::Rejoin { node: n });
@@ -172,8 +215,19 @@ impl World {
 
     pub(crate) fn on_answer(&mut self, via: usize, number: u64, answer: &Result<Outcome, Refusal>) {
         self.note(|| format!("{} answers request {number}: {answer:?}", node_name(via)));
-        let asked = |node: &crate::world::Node| node.rejoining.is_some_and(|(m, _)| m == number);
-        let Some(n) = self.nodes.iter().position(asked) else { return };
+        let node = &mut self.nodes[via];
+        let asked = Asked { via, run: node.run, number };
+        // Where nobody coordinates, one asks again and again.
+        if number == node.asked && !matches!(answer, Err(Refusal::NotCoordinator { .. })) {
+            node.unanswered = None;
+        }
+        let before = self.judge.asked.remove(&asked);
+        if let Ok(Outcome::Committed { index } | Outcome::Joined { index, .. }) = answer {
+            self.check_told(via, *index);
+            self.check_order(via, *index, before);
+        }
+        let own = |node: &crate::world::Node| node.rejoining.is_some_and(|(own, _)| own == asked);
+        let Some(n) = self.nodes.iter().position(own) else { return };
         self.nodes[n].rejoining = None;
         if let Ok(Outcome::Joined { replica, .. }) = answer {
             self.coverage.hit("rejoin");

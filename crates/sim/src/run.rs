@@ -146,7 +146,8 @@ impl World {
                 self.tidy_up();
                 self.sweep();
             }
-            match self.idle_resource() {
+            self.check_office(began);
+            match self.unsettled() {
                 Some(_) => since = None,
                 None => {
                     let first = *since.get_or_insert(self.now);
@@ -156,7 +157,7 @@ impl World {
                 }
             }
         }
-        if let Some(why) = self.idle_resource().filter(|_| self.violation.is_none()) {
+        if let Some(why) = self.unsettled().filter(|_| self.violation.is_none()) {
             self.describe();
             let rule = if self.plan.class == Class::Minority { "L2" } else { "L1" };
             let after = (self.now - began) / SECOND;
@@ -197,14 +198,14 @@ impl World {
     }
 
     /// A resource that could run and does not, and what is known of it.
-    fn idle_resource(&self) -> Option<String> {
+    pub(crate) fn idle_resource(&self) -> Option<String> {
         let Some(c) = self.coordinator() else { return Some("nobody coordinates".into()) };
         let agent = self.nodes[c].agent.as_ref()?;
         let state = agent.kernel.state();
         for (r, name) in RESOURCES.iter().enumerate() {
             let lasting = matches!(self.plan.class, Class::Minority | Class::Flapping);
             let bound_to_victim = *name == "pinned" && self.plan.victim == 1;
-            if lasting && bound_to_victim {
+            if lasting && (bound_to_victim || self.is_left_to_a_person(state, r)) {
                 continue;
             }
             let Some(held) = state.resources.get(&resource_name(r)) else {

@@ -1,12 +1,12 @@
 //! The world: machines, true time, and the queue of what happens next.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use brain::invariants::Violation;
 use brain::pulse::Pulse;
 use journal::{MemoryDisk, Segments, Write, WriteId};
 use kernel::{Kernel, Output};
+use model::operation::Operation;
 use model::report::InstancePhase;
 use model::state::ClusterState;
 use model::{Epoch, Moment, NodeName, ReplicaId, Span};
@@ -18,7 +18,9 @@ use crate::disaster::Disaster;
 use crate::event::{Ev, Felt, Part, Undo};
 use crate::judge::Judge;
 use crate::network::Network;
+use crate::operators::Asked;
 use crate::plan::{Kind, MILLI, Plan, SECOND};
+use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::shrink::Disturbances;
 use crate::storage::{Damaged, new_disk};
@@ -102,6 +104,8 @@ pub(crate) struct Node {
     pub(crate) run: u32,
     pub(crate) launcher: Option<u32>,
     pub(crate) launchers: u32,
+    /// No launcher starts here any more.
+    pub(crate) launcher_lost: bool,
     pub(crate) guard: Option<u64>,
     /// The guard that covered what a lost launcher ran lives, or the machine was started since.
     pub(crate) clear: bool,
@@ -117,6 +121,8 @@ pub(crate) struct Node {
     pub(crate) parked: Vec<Ev>,
     pub(crate) agent_parked: Vec<Ev>,
     pub(crate) sync: u64,
+    /// Its disk answers no sync any more.
+    pub(crate) stalled_disk: bool,
     /// It loses power before its next write is durable.
     pub(crate) doomed: bool,
     /// What was done to its log.
@@ -127,10 +133,17 @@ pub(crate) struct Node {
     /// A new incarnation that has not been given its vote yet.
     pub(crate) learner: bool,
     pub(crate) starved: bool,
+    /// Until then its agent hears nothing of the launcher: something said before still waits, and
+    /// one socket keeps the order.
+    pub(crate) hears_from: u64,
     /// True time until which its voter side is bound, whatever it remembers.
     pub(crate) bound_until: u64,
-    /// The request to rejoin under way: its number, and when it was made.
-    pub(crate) rejoining: Option<(u64, u64)>,
+    /// Requests that it took in since its agent started.
+    pub(crate) asked: u64,
+    /// What an operator asked for here and has no answer to.
+    pub(crate) unanswered: Option<Operation>,
+    /// The request to rejoin under way, and when it was made.
+    pub(crate) rejoining: Option<(Asked, u64)>,
     /// A longer lease was asked for at this true time.
     pub(crate) absent: Option<u64>,
     /// An agent of its present incarnation has run: the page's lease may be its own.
@@ -141,36 +154,12 @@ pub(crate) struct Node {
     pub(crate) left: Option<(u64, Vec<(usize, u64)>)>,
 }
 
-struct Due {
-    at: u64,
-    number: u64,
-    ev: Ev,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
 /// The world of one run.
 pub struct World {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) now: u64,
-    queue: BinaryHeap<Due>,
-    numbers: u64,
+    queue: Queue,
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Network,
     pub(crate) stores: Vec<Store>,
@@ -178,6 +167,7 @@ pub struct World {
     pub(crate) coverage: Coverage,
     pub(crate) violation: Option<Violation>,
     pub(crate) healed: bool,
+    pub(crate) led_since_healing: bool,
     pub(crate) ids: u64,
     pub(crate) out: Vec<Output>,
     pub(crate) founding: Vec<u8>,
@@ -210,6 +200,7 @@ impl World {
             coverage: Coverage::default(),
             violation: None,
             healed: false,
+            led_since_healing: false,
             ids: 0,
             out: Vec::new(),
             founding,
@@ -219,8 +210,7 @@ impl World {
             room: Vec::new(),
             tracing: None,
             now: 0,
-            queue: BinaryHeap::new(),
-            numbers: 0,
+            queue: Queue::default(),
             nodes: Vec::new(),
             rng,
             plan,
@@ -250,6 +240,7 @@ impl World {
             run: 0,
             launcher: None,
             launchers: 0,
+            launcher_lost: false,
             guard: None,
             clear: true,
             guards: 0,
@@ -263,13 +254,17 @@ impl World {
             parked: Vec::new(),
             agent_parked: Vec::new(),
             sync: self.plan.sync,
+            stalled_disk: false,
             doomed: false,
             damaged: None,
             hindered_until: 0,
             no_descriptors_until: 0,
             learner: false,
             starved: self.plan.starved,
+            hears_from: 0,
             bound_until: 0,
+            asked: 0,
+            unanswered: None,
             rejoining: None,
             absent: None,
             ran: false,
@@ -333,8 +328,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: u64, ev: Ev) {
-        self.numbers += 1;
-        self.queue.push(Due { at: at.max(self.now), number: self.numbers, ev });
+        self.queue.push(at.max(self.now), ev);
     }
 
     pub(crate) fn after(&mut self, delay: u64, ev: Ev) {
@@ -349,14 +343,10 @@ impl World {
     /// Runs until true time `until`, or until an invariant breaks.
     pub fn run_until(&mut self, until: u64) {
         while self.violation.is_none() {
-            match self.queue.peek() {
-                Some(due) if due.at <= until => {}
-                _ => break,
-            }
-            let Some(due) = self.queue.pop() else { break };
-            self.now = due.at;
+            let Some((at, ev)) = self.queue.pop_until(until) else { break };
+            self.now = at;
             self.steps += 1;
-            self.route(due.ev);
+            self.route(ev);
         }
         if self.violation.is_none() {
             self.now = until;
@@ -382,8 +372,16 @@ impl World {
             let period = self.plan.profile.timers().heartbeat.0 * 2;
             let phase = (self.now + n as u64 * period / 3) % period;
             if phase > period / 10 {
-                return self.at(self.now + period - phase, ev);
+                let later = self.now + period - phase;
+                if matches!(ev, Ev::Tell { .. }) {
+                    node.hears_from = later;
+                }
+                return self.at(later, ev);
             }
+        }
+        if matches!(ev, Ev::Tell { .. }) && self.now < node.hears_from {
+            let later = node.hears_from;
+            return self.at(later, ev);
         }
         self.happen(ev);
     }
@@ -423,6 +421,8 @@ impl World {
             Ev::Fault => self.on_fault(),
             Ev::Operate => self.on_operate(),
             Ev::Flap => self.on_flap(),
+            Ev::HalfDie => self.disturb(World::make_half_dead),
+            Ev::AskAgain { node, run } => self.on_ask_again(node, run),
             Ev::Undo(undo) => self.undo(undo),
         }
     }

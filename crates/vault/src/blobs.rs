@@ -1,7 +1,7 @@
 //! Reads chunks by their identity, from whichever pack holds them intact.
 
 use crate::chunk::{ChunkId, Compressor};
-use crate::error::{Result, VaultError};
+use crate::error::{Result, VaultError, read_again};
 use crate::index::IndexSet;
 use crate::keys::KeyRing;
 use crate::pack::{Location, open_chunk, pack_cipher};
@@ -177,12 +177,19 @@ impl Blobs {
     }
 
     fn read_at(&self, at: &Location, buffers: &mut ReadBuffers) -> Result<()> {
-        let cipher = self.cipher(&at.pack)?;
         let name = ObjectName::of_id(Area::Packs, &at.pack);
-        buffers.sealed.resize(at.blob.stored_bytes as usize, 0);
-        self.store.get_range(&name, u64::from(at.blob.offset), &mut buffers.sealed)?;
         let ReadBuffers { compressor, sealed, plain, .. } = buffers;
-        open_chunk(&cipher, &self.ring, at, sealed, compressor, plain)
+        read_again(|| {
+            let cipher = self.cipher(&at.pack)?;
+            sealed.resize(at.blob.stored_bytes as usize, 0);
+            self.store.get_range(&name, u64::from(at.blob.offset), sealed)?;
+            let opened = open_chunk(&cipher, &self.ring, at, sealed, compressor, plain);
+            if opened.is_err() {
+                // The header may have been read wrongly: only what it opens proves it.
+                self.ciphers.lock().unwrap_or_else(PoisonError::into_inner).remove(&at.pack);
+            }
+            opened
+        })
     }
 
     /// Reads chunks in order and gives each, with its place in `ids`, to `each`. Neighbours in

@@ -178,7 +178,7 @@ impl ScanSink for HashSink {
                     Ok(())
                 }
             },
-            ScanEvent::Live(_) => {
+            ScanEvent::Live(_) | ScanEvent::Placed { .. } => {
                 let what = "a running database cannot be compared; compare a restored one";
                 Err(VaultError::Refused(what.to_owned()))
             }

@@ -77,19 +77,48 @@ pub enum VaultError {
     Exists(String),
     /// Newer records than the repository holds are remembered.
     #[error(
-        "the repository at {location} is older than what this machine remembers: it remembers \
-         record {remembered} ({hash}), {found}. Newer backups were removed, or an old copy of the \
-         repository was put back. Compare with another copy before you rely on it"
+        "the repository at {location} is older than what {who} remembers: record {remembered} \
+         ({hash}), {found}. Newer backups were removed, or an old copy of the repository was put \
+         back. Compare with another copy before you rely on it"
     )]
     RolledBack {
         /// Where.
         location: String,
+        /// Who remembers.
+        who: Rememberer,
         /// The remembered record's number.
         remembered: u64,
         /// The remembered record's hash.
         hash: String,
         /// What is there instead.
         found: String,
+    },
+    /// The cluster was to be asked and was not.
+    #[error(
+        "the cluster could not be asked what it remembers of this repository ({0}), so nothing \
+         tells whether newer backups were removed. Leave --cluster out to rely on what this \
+         machine remembers"
+    )]
+    ClusterSilent(String),
+    /// The repository lacks what the cluster remembers, and the cluster could not be told.
+    #[error("{error}. The cluster could not be told of it, so `backstay status` is silent: {why}")]
+    NotReported {
+        /// Why not.
+        why: String,
+        /// What is wrong with the repository.
+        error: Box<VaultError>,
+    },
+    /// The head could not be committed to the cluster.
+    #[error(
+        "the cluster does NOT remember record {number} of this repository: {why}. What is in the \
+         repository is durable, and until a later record is committed (`backstay vault record`, \
+         the next backup or verification) nobody but this machine would notice its removal"
+    )]
+    NotRecorded {
+        /// The record's number.
+        number: u64,
+        /// Why not.
+        why: String,
     },
     /// The chain has a gap or a damaged record, and the operation needs all of it.
     #[error(
@@ -161,6 +190,27 @@ pub enum VaultError {
     },
 }
 
+/// Who remembers a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rememberer {
+    /// This machine, in its state directory.
+    Machine,
+    /// Whoever gave `--expect-head`.
+    Caller,
+    /// The cluster, in its log.
+    Cluster,
+}
+
+impl std::fmt::Display for Rememberer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Rememberer::Machine => "this machine",
+            Rememberer::Caller => "`--expect-head`",
+            Rememberer::Cluster => "the cluster",
+        })
+    }
+}
+
 impl VaultError {
     /// Damage of an object.
     pub fn damaged(object: &ObjectName, what: impl Into<String>) -> VaultError {
@@ -189,6 +239,22 @@ impl VaultError {
             _ => false,
         }
     }
+}
+
+/// How often what looks damaged is read, before the repository is blamed: a store may hand out
+/// too few bytes, or other ones, once.
+pub(crate) const READS_MAX: u32 = 4;
+
+/// Reads, and reads again what is damaged. What is absent is absent.
+pub(crate) fn read_again<T>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..READS_MAX {
+        match read() {
+            Err(VaultError::Store(error)) if error.is_not_found() => return Err(error.into()),
+            Err(error) if error.is_damage() => {}
+            other => return other,
+        }
+    }
+    read()
 }
 
 /// What is wrong, for a report that names the object itself.

@@ -42,6 +42,18 @@ pub fn replication_message(bytes: &[u8]) -> Option<usize> {
     crate::postgres::fuzzing::replication_message(bytes)
 }
 
+/// Reads a message of a base backup: whether it is one.
+#[must_use]
+pub fn base_backup_message(bytes: &[u8]) -> bool {
+    crate::postgres::fuzzing::base_backup_message(bytes)
+}
+
+/// Reads a server's manifest of a base backup: whether it is one.
+#[must_use]
+pub fn base_backup_manifest(bytes: &[u8]) -> bool {
+    crate::postgres::fuzzing::base_backup_manifest(bytes)
+}
+
 /// Reads the unwrapped keys of a repository.
 ///
 /// # Panics

@@ -2,13 +2,15 @@
 //!
 //! A repository is a store of immutable, sealed objects: a chain of signed records, wrapped
 //! keys, packs of chunks, and index segments. `docs/reference/vault-format.md` describes every
-//! byte. The vault works alone, with a repository and a key; it knows nothing of clusters.
+//! byte. The vault works alone, with a repository and a key. A cluster is to it somebody who
+//! remembers heads ([`cluster`]), and how it is reached is not its business.
 
 pub mod backup;
 pub mod blobs;
 pub mod chain;
 pub mod chunk;
 pub mod cleanup;
+pub mod cluster;
 pub mod compare;
 pub mod error;
 pub mod export;

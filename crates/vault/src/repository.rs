@@ -2,7 +2,8 @@
 
 use crate::blobs::Blobs;
 use crate::chain::{Appender, Body, Chain, Genesis, Head, HeadMemory, State};
-use crate::error::{Result, VaultError};
+use crate::cluster::{self, Link};
+use crate::error::{Rememberer, Result, VaultError, read_again};
 use crate::keys::KeyRing;
 use crate::keys::deletion::DeletionKey;
 use crate::keys::wrap::{Holder, KeyEntry, Wrapped, is_for, unwrap, wrap};
@@ -59,11 +60,13 @@ pub struct OpenOptions {
     pub clock: Clock,
     /// Keeps what is read and stored within limits.
     pub pacer: Option<Arc<Pacer>>,
+    /// A cluster that remembers heads, too.
+    pub cluster: Option<Link>,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { memory: None, expect: None, clock: wall_clock(), pacer: None }
+        OpenOptions { memory: None, expect: None, clock: wall_clock(), pacer: None, cluster: None }
     }
 }
 
@@ -83,6 +86,7 @@ pub struct Repository {
     chain: Chain,
     options: OpenOptions,
     freshness: Freshness,
+    notes: Vec<String>,
 }
 
 impl Repository {
@@ -123,7 +127,7 @@ impl Repository {
         let chain = appender.create(genesis)?;
         let chain = chain.ok_or_else(|| VaultError::Exists(store.describe()))?;
         let freshness = Freshness::Contains(chain.head);
-        let repository = Repository { store, ring, chain, options, freshness };
+        let repository = Repository { store, ring, chain, options, freshness, notes: Vec::new() };
         repository.remember()?;
         Ok(repository)
     }
@@ -139,32 +143,65 @@ impl Repository {
         options: OpenOptions,
     ) -> Result<Repository> {
         let store = paced(store, options.pacer.as_ref());
-        let (ring, mut chain) = unlock(&*store, identity)?;
-        let mut newest: Option<Head> = None;
+        let (ring, chain) = unlock(&*store, identity)?;
         let recalled = match &options.memory {
             Some(memory) => memory.recall(&ring.repository)?,
             None => None,
         };
-        for head in recalled.into_iter().chain(options.expect) {
-            // It may have been appended, and remembered by another process of this machine, after
-            // we read the chain.
-            if head.seq > chain.head.seq {
-                match chain.advance(&*store, &ring) {
-                    Err(error) if !error.is_damage() => return Err(error),
-                    // What is damaged is not contained.
-                    _ => {}
-                }
-            }
-            chain.contains(&*store, &ring, &head)?;
-            if newest.is_none_or(|n| n.seq < head.seq) {
-                newest = Some(head);
-            }
-        }
-        let freshness = newest.map_or(Freshness::NotProvable, Freshness::Contains);
+        let expect = options.expect;
         let ring = Arc::new(ring);
-        let repository = Repository { store, ring, chain, options, freshness };
+        let freshness = Freshness::NotProvable;
+        let notes = Vec::new();
+        let mut repository = Repository { store, ring, chain, options, freshness, notes };
+        for (head, who) in recalled
+            .map(|head| (head, Rememberer::Machine))
+            .into_iter()
+            .chain(expect.map(|head| (head, Rememberer::Caller)))
+        {
+            repository.must_contain(head, who)?;
+        }
+        cluster::compare(&mut repository)?;
         repository.remember()?;
         Ok(repository)
+    }
+
+    /// Checks that the chain contains a head that someone remembers.
+    ///
+    /// # Errors
+    /// [`VaultError::RolledBack`] where it does not.
+    pub(crate) fn must_contain(&mut self, head: Head, who: Rememberer) -> Result<()> {
+        // It may have been appended, and remembered by another process or machine, after we read
+        // the chain.
+        if head.seq > self.chain.head.seq {
+            match self.chain.advance(&*self.store, &self.ring) {
+                Err(error) if !error.is_damage() => return Err(error),
+                // What is damaged is not contained.
+                _ => {}
+            }
+        }
+        self.chain.contains(&*self.store, &self.ring, &head, who)?;
+        let known = match self.freshness {
+            Freshness::Contains(known) => Some(known),
+            Freshness::NotProvable => None,
+        };
+        if known.is_none_or(|known| known.seq < head.seq) {
+            self.freshness = Freshness::Contains(head);
+        }
+        Ok(())
+    }
+
+    /// What whoever opened it should hear, and what keeps nobody from working on it.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    pub(crate) fn note(&mut self, what: String) {
+        self.notes.push(what);
+    }
+
+    /// The cluster that remembers heads, where there is one.
+    pub fn cluster(&self) -> Option<&Link> {
+        self.options.cluster.as_ref()
     }
 
     fn remember(&self) -> Result<()> {
@@ -352,11 +389,16 @@ fn unlock(store: &dyn Store, identity: &Identity) -> Result<(KeyRing, Chain)> {
     let mut failure = None;
     // Names end with the epoch: the newest is tried first.
     for listed in ours.iter().rev() {
-        let bytes = store.get(&listed.name)?;
-        let Some(ring) = unwrap(identity, &bytes) else {
-            let what = "it does not open with the key that it is for";
-            failure = Some(VaultError::damaged(&listed.name, what));
-            continue;
+        let what = "it does not open with the key that it is for";
+        let damaged = || VaultError::damaged(&listed.name, what);
+        let read = || unwrap(identity, &store.get(&listed.name)?).ok_or_else(damaged);
+        let ring = match read_again(read) {
+            Ok(ring) => ring,
+            Err(VaultError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
         };
         match Chain::read(store, &ring) {
             Ok(chain) => return Ok((ring, chain)),

@@ -3,6 +3,8 @@
 
 mod common;
 
+use age::x25519::Identity;
+use common::unreliable::Unreliable;
 use common::*;
 use object_store::aws::AmazonS3Builder;
 use std::fs;
@@ -11,12 +13,17 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use vault::cleanup::{self, CleanupRequest};
+use vault::postgres::Lsn;
 use vault::repository::Repository;
+use vault::store::local::LocalStore;
+use vault::store::patient::PatientStore;
 use vault::store::s3::S3Store;
 use vault::store::{Area, Store, selftest};
 use vault::verify::Depth;
+use vault::wal::{Archive, fetch_stretch};
 
 /// The server; it ends with the test.
 struct Moto {
@@ -35,7 +42,7 @@ fn server_path() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target =
         target.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target"));
-    target.join("moto/bin/moto_server")
+    target.join("moto/bin/python3")
 }
 
 fn request(port: u16, request: &str) -> std::io::Result<String> {
@@ -53,7 +60,9 @@ fn start() -> Option<Moto> {
         return None;
     }
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/moto_in_turn.py");
     let child = Command::new(path)
+        .arg(server)
         .args(["-H", "127.0.0.1", "-p", &port.to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -79,7 +88,8 @@ fn open(moto: &Moto) -> Arc<dyn Store> {
         .with_region("us-east-1")
         .with_access_key_id("test")
         .with_secret_access_key("test");
-    Arc::new(S3Store::with(settings, "bucket", "some/prefix").unwrap())
+    let bucket = S3Store::with(settings, "bucket", "some/prefix").unwrap();
+    Arc::new(PatientStore::new(Arc::new(bucket)))
 }
 
 #[test]
@@ -118,4 +128,187 @@ fn a_repository_in_a_bucket_does_what_one_in_a_directory_does() {
     assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
     restore(&repository, second, &folder.path().join("again")).unwrap();
     assert_eq!(fingerprint(&folder.path().join("again")), fingerprint(&data));
+}
+
+/// A log of a database, stored through a store that can't be relied on.
+struct Logging<'a> {
+    good: &'a Arc<dyn Store>,
+    bad: Arc<dyn Store>,
+    identity: &'a Identity,
+    clock: &'a TestClock,
+    stream: &'a str,
+    system: u64,
+}
+
+/// Bytes of a segment, and of what is stored at once.
+const SEGMENT: u64 = 16 << 20;
+const PART: u64 = 24 << 10;
+/// Attempts at what a store may refuse, although each of its requests is tried again.
+const ATTEMPTS_MAX: u32 = 3;
+
+impl Logging<'_> {
+    /// The log itself: every position has its byte.
+    fn bytes(&self, from: u64, upto: u64) -> Vec<u8> {
+        let byte = |at: u64| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8;
+        (from..upto).map(byte).collect()
+    }
+
+    fn open(&self, store: Arc<dyn Store>) -> vault::Result<Repository> {
+        Repository::open(store, self.identity, self.clock.options())
+    }
+
+    /// One attempt to store a part and to sign for it.
+    fn store(&self, from: u64, upto: u64) -> vault::Result<()> {
+        let mut repository = self.open(self.bad.clone())?;
+        let mut archive = Archive::open(&repository, self.stream, self.system, SEGMENT)?;
+        archive.store(&repository, 1, Lsn(from), &self.bytes(from, upto))?;
+        archive.acknowledge(&mut repository, 1, (Lsn(from), Lsn(upto)))
+    }
+
+    /// One attempt to read a part back: right, or not at all.
+    fn read(&self, store: Arc<dyn Store>, from: u64, upto: u64) -> vault::Result<()> {
+        let repository = self.open(Arc::clone(&store))?;
+        let archive = Archive::open(&repository, self.stream, self.system, SEGMENT)?;
+        let (ring, catalog) = (repository.ring(), archive.catalog());
+        let read = fetch_stretch(&*store, ring, catalog, 1, Lsn(from)..Lsn(upto))?;
+        assert!(read == self.bytes(from, upto), "other bytes than were stored");
+        Ok(())
+    }
+
+    /// Stores `parts`, however often it takes, and reads each back in both ways.
+    fn play(&self, parts: u64) -> u32 {
+        let (begin, mut refusals) = (SEGMENT, 0);
+        for part in 0..parts {
+            let from = begin + part * PART;
+            let stored = (0..ATTEMPTS_MAX).any(|_| {
+                let stored = self.store(from, from + PART).is_ok();
+                refusals += u32::from(!stored);
+                stored
+            });
+            assert!(stored, "part {part} was refused {ATTEMPTS_MAX} times");
+            // What was signed for is there, whatever the store said on the way.
+            self.read(Arc::clone(self.good), begin, from + PART).unwrap();
+            for _ in 0..3 {
+                refusals += u32::from(self.read(self.bad.clone(), begin, from + PART).is_err());
+            }
+        }
+        let repository = self.open(Arc::clone(self.good)).unwrap();
+        let known = &repository.state().archives[self.stream];
+        let end = known.acknowledged(1, Lsn(begin));
+        assert_eq!(end, Some(Lsn(begin + parts * PART)), "one unbroken stretch");
+        refusals
+    }
+
+    /// A clean-up whose deletions may be lies takes nothing that is needed.
+    fn clean_up(&self) {
+        for _ in 0..3 {
+            self.clock.advance(WAIT + Duration::from_secs(60));
+            let clean_up = || {
+                let mut repository = self.open(self.bad.clone())?;
+                cleanup::run(&mut repository, &CleanupRequest::default())
+            };
+            let failures: Vec<_> = (0..ATTEMPTS_MAX).map_while(|_| clean_up().err()).collect();
+            assert!(
+                failures.len() < ATTEMPTS_MAX as usize,
+                "no clean-up came through: {failures:?}"
+            );
+        }
+    }
+}
+
+/// Plays a log against a store, with every misdeed.
+fn log_through_an_unreliable(
+    good: &Arc<dyn Store>,
+    seeds: std::ops::Range<u64>,
+    (parts, permille): (u64, u64),
+) {
+    let clock = TestClock::new();
+    let (_, identity) = init(Arc::clone(good), &clock);
+    for seed in seeds {
+        let unreliable = Arc::new(Unreliable::new(Arc::clone(good), seed, permille));
+        let pause = Duration::from_millis(1);
+        let bad = Arc::new(PatientStore::with_pause(Arc::<Unreliable>::clone(&unreliable), pause));
+        let stream = format!("ledger-{seed}");
+        let (identity, clock, stream) = (&identity, &clock, stream.as_str());
+        let system = 7 + seed;
+        let logging = Logging { good, bad, identity, clock, stream, system };
+        let refusals = logging.play(parts);
+        logging.clean_up();
+        logging.read(Arc::clone(good), SEGMENT, SEGMENT + parts * PART).unwrap();
+        let done = &unreliable.misdeeds;
+        let counts = [&done.failed, &done.lost_answers, &done.short, &done.slow]
+            .map(|count| count.load(Ordering::SeqCst));
+        println!("seed {seed}: {refusals} refusals, {done:?}");
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}: it was tame");
+    }
+    let repository = Repository::open(Arc::clone(good), &identity, clock.options()).unwrap();
+    assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
+}
+
+/// Backs a tree up twice, forgets the first, cleans up and restores, all through a store with
+/// every misdeed: each comes through, at the first attempt or one of the next.
+#[test]
+fn backups_through_an_unreliable_store_come_through() {
+    let deleted: u64 = (1..4).map(backups_through_an_unreliable).sum();
+    assert!(deleted >= 3, "{deleted} objects deleted");
+}
+
+/// Returns how many objects the clean-up deleted.
+fn backups_through_an_unreliable(seed: u64) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, clock) = (folder.path().join("data"), TestClock::new());
+    sample_tree(&data);
+    let good: Arc<dyn Store> =
+        Arc::new(LocalStore::create(&folder.path().join("repository")).unwrap());
+    let (_, identity) = init(Arc::clone(&good), &clock);
+    let unreliable = Arc::new(Unreliable::new(Arc::clone(&good), seed, 80));
+    let bad: Arc<dyn Store> =
+        Arc::new(PatientStore::with_pause(unreliable.clone(), Duration::from_millis(1)));
+    let attempt = |what: &dyn Fn(&mut Repository) -> vault::Result<u64>| {
+        let run = |_| what(&mut Repository::open(bad.clone(), &identity, clock.options())?);
+        let mut results = (0..ATTEMPTS_MAX).map(run);
+        results.find_map(Result::ok).expect("it comes through")
+    };
+    fs::write(data.join("gone"), noise(seed, 3 << 20)).unwrap();
+    let first = attempt(&|repository| Ok(back_up(repository, &data)?.seq));
+    fs::write(data.join("text"), "changed").unwrap();
+    fs::remove_file(data.join("gone")).unwrap();
+    let second = attempt(&|repository| Ok(back_up(repository, &data)?.seq));
+    attempt(&|repository| {
+        let forget = vault::chain::Body::Forget { backups: vec![first], why: String::new() };
+        repository.append(forget, None, |_| Ok(()))
+    });
+    let mut deleted = 0;
+    for _ in 0..3 {
+        clock.advance(WAIT + Duration::from_secs(25 * 3600));
+        deleted +=
+            attempt(
+                &|repository| Ok(cleanup::run(repository, &CleanupRequest::default())?.deleted),
+            );
+    }
+    let back = folder.path().join("back");
+    attempt(&|repository| {
+        let report = restore(repository, second, &back)?;
+        assert!(report.is_complete(), "{:?}", report.notes);
+        Ok(0)
+    });
+    assert_eq!(fingerprint(&back), fingerprint(&data));
+    let repository = Repository::open(good, &identity, clock.options()).unwrap();
+    assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
+    println!("{:?}", unreliable.misdeeds);
+    deleted
+}
+
+#[test]
+fn a_log_through_an_unreliable_store_is_whole_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let good: Arc<dyn Store> =
+        Arc::new(LocalStore::create(&folder.path().join("repository")).unwrap());
+    log_through_an_unreliable(&good, 1..3, (8, 60));
+}
+
+#[test]
+fn a_log_through_an_unreliable_bucket_is_whole_or_refused() {
+    let Some(moto) = start() else { return };
+    log_through_an_unreliable(&open(&moto), 11..12, (6, 80));
 }

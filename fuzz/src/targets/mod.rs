@@ -23,6 +23,7 @@ pub(crate) static ALL: &[Target] = &[
     cluster::peer_frame::TARGET,
     cluster::peer_message::TARGET,
     cluster::raft_message::TARGET,
+    cluster::sealed_key::TARGET,
     cluster::snapshot::TARGET,
     cluster::state_file::TARGET,
     vault::canonical::TARGET,

@@ -9,11 +9,11 @@ use drivers::sys::now;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::links::pass;
+use crate::cluster::calls::api;
 use crate::cluster::{Cluster, NODES};
 use crate::judge::verdict;
 use crate::linear::{Deed, Judgement, Operation, Register, judge};
-use crate::shell::Done;
+use crate::shell::{Done, pass};
 
 /// Operators that look, and operators that change, each at a node of its own.
 const CLIENTS: usize = 6;
@@ -52,7 +52,7 @@ impl Client {
         Ok(Client {
             program,
             credential: cluster.path("operator.pem"),
-            api: format!("10.77.0.{}:7402", node + 1),
+            api: api(node),
             template: text.replacen("standby = \"hot\"", "standby = \"hot\"\nrto_ms = VALUE", 1),
             file: cluster.path(&format!("client-{number}.toml")),
         })

@@ -37,7 +37,7 @@ fn mended(cluster: &mut Cluster, node: usize, active: usize, from: model::Moment
 }
 
 /// Decisions that must go to the log, asked from the others.
-fn decide(cluster: &Cluster, broken: usize, active: usize) -> Done {
+pub(super) fn decide(cluster: &Cluster, broken: usize, active: usize) -> Done {
     let third = 3 - broken - active;
     // While the office changes hands it is refused or unknown; the next attempt is another.
     let name = crate::cluster::NODES[third];

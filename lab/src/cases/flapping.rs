@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::links::pass;
 use super::lost::apart;
 use crate::cluster::{Cluster, NODES};
 use crate::judge::verdict;
-use crate::shell::Done;
+use crate::shell::{Done, pass};
 
 /// How often it goes.
 const TIMES: usize = 10;

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, NODES};
 use crate::judge::{outage, verdict};
 use crate::network::{Flaw, LINKS};
 use crate::random::Random;
-use crate::shell::Done;
+use crate::shell::{Done, pass};
 use crate::watch::most_at_once;
 
 /// How many partitions one case makes.
@@ -20,14 +20,6 @@ const CALM: Duration = Duration::from_secs(15);
 /// Longest pause that a client may see after a partition has healed, on a machine that is busy
 /// with other things: far below what it costs where addresses are not announced again.
 const HEALED: Span = Span::from_ms(400);
-
-/// Waits; a time under a flaw is the thing under test here.
-pub(crate) fn pass(time: Duration) {
-    let end = Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(Instant::now()) {
-        std::thread::park_timeout(left);
-    }
-}
 
 pub(super) fn a_node_cut_on_every_link_never_shares_its_address(
     cluster: &mut Cluster,

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use drivers::sys::now;
 
-use super::links::pass;
 use super::lost::apart;
 use crate::cluster::{ADDRESS, Cluster, NODES, PATIENCE, own_program};
 use crate::judge::{outage, verdict};
-use crate::shell::{Done, run, until};
+use crate::shell::{Done, pass, run, until};
 
 /// How long is listened.
 const LISTEN: Duration = Duration::from_secs(2);

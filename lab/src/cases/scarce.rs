@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use drivers::sys::now;
 
-use super::links::pass;
 use super::lost::apart;
 use crate::cluster::{Cluster, NODES};
 use crate::judge::{outage, verdict};
-use crate::shell::{Done, run, until};
+use crate::shell::{Done, pass, run, until};
 
 /// How long it lasts.
 const LASTS: Duration = Duration::from_secs(4);
+/// What a slow node has of one core, in percent: about what it uses at rest.
+const SHARE: u64 = 3;
 /// Longest wait for what lacked nothing any more.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -64,6 +65,27 @@ pub(super) fn an_agent_without_a_descriptor_left_keeps_its_lease(
     set(before)?;
     felt?;
     unmoved(cluster, from, active)
+}
+
+/// How often a node had to wait for its share of the processor.
+fn throttled(cgroup: &str) -> Done<u64> {
+    let text = std::fs::read_to_string(format!("{cgroup}/cpu.stat")).map_err(|e| e.to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+    line.and_then(|number| number.parse().ok()).ok_or_else(|| format!("no number in {text}"))
+}
+
+pub(super) fn a_slow_processor_moves_nothing(cluster: &mut Cluster) -> Done<String> {
+    let (coordinator, active) = apart(cluster)?;
+    let from = now();
+    let cgroups =
+        [cluster.limit_processor(coordinator, SHARE)?, cluster.limit_processor(active, SHARE)?];
+    pass(LASTS);
+    let proved = unmoved(cluster, from, active)?;
+    let throttled: u64 = cgroups.iter().map(|cgroup| throttled(cgroup)).sum::<Done<_>>()?;
+    if throttled == 0 {
+        return Err("nobody had to wait for the processor".into());
+    }
+    Ok(format!("{throttled} waits for {SHARE} % of a core; {proved}"))
 }
 
 pub(super) fn a_service_that_eats_all_memory_dies_and_not_its_agent(

@@ -51,17 +51,11 @@ pub(super) fn build() -> Result<Fuzzer, String> {
     }
     command.env("RUSTC_WORKSPACE_WRAPPER", crate::root().join("tools/rustc-fuzz"));
     shell::run(&mut command)?;
-    let program = target_directory().join("debug/backstay-fuzz");
+    let program = shell::target_directory().join("debug/backstay-fuzz");
     let listed = Command::new(&program).env(LIST_VARIABLE, "1").output();
     let listed = listed.map_err(|error| format!("can't run {}: {error}", program.display()))?;
     let targets = String::from_utf8_lossy(&listed.stdout).lines().filter_map(read).collect();
     Ok(Fuzzer { program, targets })
-}
-
-/// Where cargo builds.
-pub(super) fn target_directory() -> PathBuf {
-    let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    crate::root().join(named.unwrap_or_else(|| PathBuf::from("target")))
 }
 
 /// A line of the list: name, longest input, and what it reads.

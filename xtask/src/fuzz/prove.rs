@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::build::{Fuzzer, target_directory};
+use super::build::Fuzzer;
 use super::run;
 
 /// The target that gets the bug; the set-up is the same for all of them.
@@ -13,7 +13,7 @@ const INPUT_MAX: u64 = 64;
 
 /// Plants the bug, and fails where it is not found.
 pub(super) fn prove(fuzzer: &Fuzzer) -> Result<(), String> {
-    let place = target_directory().join("fuzz").join("prove");
+    let place = crate::shell::target_directory().join("fuzz").join("prove");
     let failed = |error: std::io::Error| format!("can't use {}: {error}", place.display());
     if place.exists() {
         fs::remove_dir_all(&place).map_err(failed)?;

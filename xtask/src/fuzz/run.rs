@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::build::{Fuzzer, Target, target_directory};
+use super::build::{Fuzzer, Target};
 
 /// Longest that one input may take, in seconds; libFuzzer counts no smaller ones.
 const INPUT_SECONDS_MAX: u64 = 5;
@@ -68,7 +68,7 @@ pub(super) struct Places {
 impl Places {
     /// Those of a target; they are made where they are missing.
     pub(super) fn of(target: &str) -> Result<Places, String> {
-        let own = target_directory().join("fuzz").join(target);
+        let own = crate::shell::target_directory().join("fuzz").join(target);
         let places = Places {
             grown: own.join("corpus"),
             seeds: own.join("seeds"),

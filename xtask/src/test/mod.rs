@@ -3,7 +3,7 @@
 
 mod count;
 mod debian;
-mod needs;
+pub(crate) mod needs;
 mod step;
 mod steps;
 

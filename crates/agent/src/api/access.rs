@@ -1,7 +1,7 @@
 //! Who may call what. This table is the only place that says so: the router is built from it, and
 //! what is not in it does not exist.
 
-use crate::identity::{Caller, Role};
+use crate::identity::{Caller, Role, Standing};
 use crate::net::counters::Denied;
 
 /// Everything the API answers.
@@ -41,6 +41,16 @@ pub enum Route {
     State,
     /// Where this node's log stands.
     Position,
+    /// What the cluster remembers of the vault's repositories, and where their tasks run.
+    Vault,
+    /// A repository's chain has come so far.
+    RecordHead,
+    /// A repository lacks what the cluster remembers.
+    ReportFork,
+    /// The authorities, and who rests on which.
+    Authority,
+    /// A rotation of the authority begins.
+    BeginRotation,
 }
 
 /// HTTP methods that are in use.
@@ -80,12 +90,14 @@ pub struct Rule {
 const LOOK: Who = Who::Roles(&Role::ALL);
 /// Only nodes, each for itself.
 const NODES: Who = Who::Roles(&[Role::Voter, Role::Witness, Role::Member]);
+/// Whoever may make a backup. It can make a sound repository look old, never an old one look new.
+const WRITERS: Who = Who::Roles(&[Role::Operator, Role::Voter, Role::Witness, Role::Member]);
 /// Only operators may change the cluster: nodes are told what to do by its log.
 const CHANGE: Who = Who::Roles(&[Role::Operator]);
 
 impl Route {
     /// All of them.
-    pub const ALL: [Route; 17] = [
+    pub const ALL: [Route; 22] = [
         Route::Live,
         Route::Ready,
         Route::Active,
@@ -103,6 +115,11 @@ impl Route {
         Route::Renew,
         Route::State,
         Route::Position,
+        Route::Vault,
+        Route::RecordHead,
+        Route::ReportFork,
+        Route::Authority,
+        Route::BeginRotation,
     ];
 
     /// The line of the table.
@@ -128,6 +145,11 @@ impl Route {
             // It holds what was written into the specification: not for everyone who may look.
             Route::State => get("/v1/state", CHANGE),
             Route::Position => get("/v1/position", LOOK),
+            Route::Vault => get("/v1/vault", LOOK),
+            Route::RecordHead => post("/v1/vault/heads", WRITERS, 256 << 10),
+            Route::ReportFork => post("/v1/vault/forks", WRITERS, 4 << 10),
+            Route::Authority => get("/v1/authority", LOOK),
+            Route::BeginRotation => post("/v1/authority", CHANGE, 4 << 10),
         }
     }
 
@@ -159,6 +181,12 @@ pub enum Denial {
     /// node has its place in the specification.
     #[error("the certificate of {0} has run out, and only a node's can be renewed then")]
     TooLate(String),
+    /// Its name is refused.
+    #[error("the certificates of {0} are refused since an operator said so")]
+    Revoked(String),
+    /// The authority that issued it is believed no more.
+    #[error("the certificate of {0} is of an authority that is believed no more")]
+    Outcast(String),
     /// The role may not make it.
     #[error("{name} has the role {role}, which may not make this call")]
     Role {
@@ -176,6 +204,8 @@ impl Denial {
         match self {
             Denial::Anonymous => Denied::Anonymous,
             Denial::Expired(_) | Denial::TooLate(_) => Denied::Expired,
+            Denial::Revoked(_) => Denied::Revoked,
+            Denial::Outcast(_) => Denied::Authority,
             Denial::Role { .. } => Denied::Role,
         }
     }
@@ -192,6 +222,8 @@ impl Denial {
                 "a node's agent renews it when it starts; a person joins again with a new token"
             }
             Denial::TooLate(_) => "join again with a new token, which an operator makes",
+            Denial::Revoked(_) => "ask an operator, who can give you a certificate by another name",
+            Denial::Outcast(_) => "join again with a new token, which an operator makes",
             Denial::Role { .. } => "use the credential of somebody whose role may, an operator's",
         }
     }
@@ -206,6 +238,8 @@ pub fn decide(who: Who, caller: Option<&Caller>) -> Result<(), Denial> {
     let caller = caller.ok_or(Denial::Anonymous)?;
     let name = || caller.name.to_string();
     match who {
+        _ if caller.standing == Standing::Revoked => Err(Denial::Revoked(name())),
+        _ if caller.standing == Standing::Outcast => Err(Denial::Outcast(name())),
         Who::Roles(_) if caller.expired => Err(Denial::Expired(name())),
         Who::Holders if caller.expired && !caller.role.is_node() => Err(Denial::TooLate(name())),
         Who::Roles(roles) if !roles.contains(&caller.role) => {

@@ -1,10 +1,12 @@
 //! The seam between HTTP and the cluster: a [`Call`] goes in, a [`Reply`] comes out.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use model::vault::{ChainHead, RepositoryId, SourceNews};
 use model::{NodeName, ResourceName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +23,15 @@ pub trait Backend: Send + Sync + 'static {
     fn call(&self, caller: Option<Caller>, call: Call) -> BoxFuture<'_, Reply>;
 }
 
+/// Whose view of the cluster is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// That of the node that is asked.
+    Own,
+    /// That of whoever speaks for the cluster, where the node that is asked knows who that is.
+    Coordinator,
+}
+
 /// A request that was understood and let through.
 #[derive(Debug, Clone)]
 pub enum Call {
@@ -31,9 +42,9 @@ pub enum Call {
     /// `GET /resources/{name}/active`
     Active(ResourceName),
     /// `GET /v1/status`
-    Status,
+    Status(Whose),
     /// `GET /v1/explain/{resource}`
-    Explain(ResourceName),
+    Explain(ResourceName, Whose),
     /// `GET /v1/events`
     Events {
         /// Those with a larger number than this.
@@ -49,8 +60,13 @@ pub enum Call {
     Metrics,
     /// `POST /v1/operations`: the operation as JSON.
     Operate(Value),
-    /// `POST /v1/apply`: the text of a `cluster.toml`.
-    Apply(String),
+    /// `POST /v1/apply`
+    Apply {
+        /// The text of a `cluster.toml`.
+        text: String,
+        /// The version of the specification that it is to replace; none for the one of the moment.
+        base: Option<u64>,
+    },
     /// `POST /v1/tokens`
     CreateToken(CreateToken),
     /// `POST /v1/join`
@@ -58,11 +74,81 @@ pub enum Call {
     /// `POST /v1/rejoin`: the calling node comes back as a new incarnation, with this key.
     Rejoin(DatagramPublicKey),
     /// `POST /v1/renew`: the caller gets a certificate of its own role and name over this key.
-    Renew(Box<CertificateRequest>),
+    Renew(Box<Renewal>),
     /// `GET /v1/state`
     State,
     /// `GET /v1/position`
     Position,
+    /// `GET /v1/vault`
+    Vault {
+        /// What this node knows will do, where no coordinator can be asked.
+        local: bool,
+    },
+    /// `POST /v1/vault/heads`
+    RecordHead(Box<HeadBody>),
+    /// `POST /v1/vault/forks`
+    ReportFork(ForkBody),
+    /// `GET /v1/authority`
+    Authority,
+    /// `POST /v1/authority`
+    BeginRotation(BeginRotation),
+}
+
+/// How far a repository's chain has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct HeadBody {
+    /// The repository's id, 32 hexadecimal digits.
+    #[cfg_attr(test, schema(value_type = String))]
+    pub repository: RepositoryId,
+    /// What the cluster remembered (`number:hash`), where the writer has seen that `head` follows
+    /// it; none where it remembered nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(value_type = Option<String>))]
+    pub previous: Option<ChainHead>,
+    /// The newest record, `number:hash`.
+    #[cfg_attr(test, schema(value_type = String))]
+    pub head: ChainHead,
+    /// What there is of sources: `source`, `newest`, `proven`; 128 at most.
+    #[serde(default)]
+    #[cfg_attr(test, schema(value_type = Vec<serde_json::Value>))]
+    pub sources: Vec<SourceNews>,
+}
+
+/// A repository that does not contain what the cluster remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ForkBody {
+    /// The repository's id, 32 hexadecimal digits.
+    #[cfg_attr(test, schema(value_type = String))]
+    pub repository: RepositoryId,
+    /// The newest record that is there, `number:hash`.
+    #[cfg_attr(test, schema(value_type = String))]
+    pub found: ChainHead,
+    /// The record remembered that it does not contain.
+    #[cfg_attr(test, schema(value_type = String))]
+    pub known: ChainHead,
+}
+
+/// A rotation of the authority that is to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BeginRotation {
+    /// The present key is in wrong hands: nobody gets in by it from now on.
+    #[serde(default)]
+    pub compromised: bool,
+}
+
+/// A request for the next certificate.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    /// The key, checked.
+    pub request: CertificateRequest,
+    /// As it was sent.
+    pub body: RenewBody,
 }
 
 /// A token to be made.
@@ -138,6 +224,10 @@ pub struct RejoinBody {
 pub struct RenewBody {
     /// A certificate request (PKCS#10, PEM).
     pub request: String,
+    /// Nodes only: that it comes from the node that joined, for each voter by its replica id, 64
+    /// hex digits. Asked for while the authority's key is in wrong hands.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proofs: BTreeMap<u64, String>,
 }
 
 /// What whoever joins or renews gets back; a join may carry more beside it.

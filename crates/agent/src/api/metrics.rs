@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::access::Route;
+use super::vault_metrics::VaultMetrics;
 use crate::net::Counters;
 
 /// A gauge of seconds or shares.
@@ -103,6 +104,8 @@ pub struct Metrics {
     pub quarantined: Gauge,
     /// Unplanned moves that this node decided as coordinator.
     pub failovers: Counter,
+    /// The vault's.
+    pub vault: VaultMetrics,
     calls: Family<[(&'static str, String); 2], Counter>,
 }
 
@@ -128,6 +131,7 @@ impl Default for Metrics {
             resource_active: Family::default(),
             quarantined: Gauge::default(),
             failovers: Counter::default(),
+            vault: VaultMetrics::default(),
             calls: Family::default(),
         };
         metrics.register();
@@ -181,6 +185,7 @@ impl Metrics {
         self.add("resource_active", "Active instances here", self.resource_active.clone());
         self.add("quarantined", "Resources in quarantine", self.quarantined.clone());
         self.add("failovers", "Unplanned moves decided here", self.failovers.clone());
+        self.vault.clone().register(&mut self.registry);
         self.add("calls", "Calls of the API answered", self.calls.clone());
     }
 

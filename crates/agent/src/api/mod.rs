@@ -12,9 +12,11 @@ pub mod openapi;
 mod router;
 pub mod routes;
 pub mod server;
+pub mod vault_metrics;
 
 pub use access::{Denial, Route, Rule};
 pub use call::{Backend, BoxFuture, Call, Problem, Refusal, Reply};
 pub use client::{ApiClient, ClientError};
 pub use metrics::Metrics;
 pub use server::{ApiServer, Limits};
+pub use vault_metrics::VaultMetrics;

@@ -20,9 +20,10 @@ pub fn document() -> Value {
 mod tests {
     use super::TEXT;
     use crate::api::call::{
-        CreateToken, Elsewhere, Issued, JoinBody, Problem, RejoinBody, RenewBody,
+        BeginRotation, CreateToken, Elsewhere, ForkBody, HeadBody, Issued, JoinBody, Problem,
+        RejoinBody, RenewBody,
     };
-    use crate::api::routes::{change, events, health, membership, state};
+    use crate::api::routes::{authority, change, events, health, membership, state, vault};
     use utoipa::OpenApi;
 
     #[derive(OpenApi)]
@@ -45,16 +46,24 @@ mod tests {
             state::metrics,
             state::export,
             state::position,
+            vault::look,
+            vault::record,
+            vault::fork,
             change::operate,
             change::apply,
             membership::create_token,
             membership::join,
             membership::rejoin,
             membership::renew,
+            authority::show,
+            authority::begin,
         ),
         components(schemas(
+            BeginRotation,
             CreateToken,
             Elsewhere,
+            ForkBody,
+            HeadBody,
             Issued,
             JoinBody,
             Problem,

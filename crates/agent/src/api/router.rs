@@ -19,13 +19,15 @@ use super::access::{Denial, Route, Rule, Verb, decide};
 use super::call::{Backend, Elsewhere, Problem, Refusal, Reply};
 use super::metrics::Metrics;
 use super::routes;
-use crate::identity::{Caller, wall_s};
+use crate::identity::Caller;
+use crate::net::Tls;
 use crate::net::counters::{Denied, worth_a_line};
 
 /// What handlers share.
 pub(super) struct Api {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tls: Arc<Tls>,
     /// Longest time a call may take.
     pub(super) call_max: Duration,
 }
@@ -36,8 +38,8 @@ pub(super) struct Connected(pub(super) Option<Caller>);
 
 impl Connected {
     /// The caller, judged now.
-    pub(super) fn caller(&self) -> Option<Caller> {
-        self.0.clone().map(|caller| caller.at(wall_s()))
+    pub(super) fn caller(&self, tls: &Tls) -> Option<Caller> {
+        self.0.clone().map(|caller| tls.judge(caller))
     }
 }
 
@@ -50,6 +52,7 @@ pub(super) fn router(api: &Arc<Api>, table: fn(Route) -> Rule) -> Router {
             .layer(DefaultBodyLimit::max(rule.body_max))
             .layer(from_fn_with_state((Arc::clone(api), route, rule), guard))
             .with_state(Arc::clone(api));
+        // Two methods of one path are two routes; the router puts them together.
         router = router.route(rule.path, handler);
     }
     router.fallback(no_route).method_not_allowed_fallback(no_route).with_state(Arc::clone(api))
@@ -84,6 +87,11 @@ fn handler(route: Route, verb: Verb) -> MethodRouter<Arc<Api>> {
         Route::Renew => on(verb, routes::membership::renew),
         Route::State => on(verb, routes::state::export),
         Route::Position => on(verb, routes::state::position),
+        Route::Vault => on(verb, routes::vault::look),
+        Route::RecordHead => on(verb, routes::vault::record),
+        Route::ReportFork => on(verb, routes::vault::fork),
+        Route::Authority => on(verb, routes::authority::show),
+        Route::BeginRotation => on(verb, routes::authority::begin),
     }
 }
 
@@ -94,7 +102,7 @@ async fn guard(
     next: Next,
 ) -> Response {
     let connected = request.extensions().get::<Connected>().cloned();
-    let caller = connected.and_then(|connected| connected.caller());
+    let caller = connected.and_then(|connected| connected.caller(&api.tls));
     let response = match decide(rule.who, caller.as_ref()) {
         Err(denial) => denied(&api, route, &denial),
         Ok(()) => match tokio::time::timeout(api.call_max, next.run(request)).await {

@@ -21,6 +21,7 @@ use super::access::{Route, Rule};
 use super::call::Backend;
 use super::metrics::Metrics;
 use super::router::{Api, Connected, router};
+use crate::identity::Caller;
 use crate::net::accept::accept;
 use crate::net::counters::{Port, Refused};
 use crate::net::gate::{Gate, Permit};
@@ -111,7 +112,10 @@ impl ApiServer {
         limits: Limits,
         table: fn(Route) -> Rule,
     ) -> Result<ApiServer, ListenError> {
-        let api = Arc::new(Api { backend, metrics: Arc::clone(&metrics), call_max: limits.call });
+        let api = {
+            let (metrics, tls) = (Arc::clone(&metrics), Arc::clone(&tls));
+            Arc::new(Api { backend, metrics, tls, call_max: limits.call })
+        };
         let gate = Gate::new(limits.connections, limits.connections_per_address);
         let shared = Arc::new(Shared { router: router(&api, table), tls, metrics, limits, gate });
         let (stopping, _) = watch::channel(false);
@@ -201,11 +205,12 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %from, "can't set TCP_NODELAY");
     }
-    let config = Arc::clone(&shared.tls.now().api_server);
+    let configs = shared.tls.now();
     let counters = &shared.metrics.counters;
-    let accepted = accept(Port::Api, stream, from, config, limits.handshake, counters).await;
+    let accepted = accept(Port::Api, stream, from, &configs, limits.handshake, counters).await;
     let Some((tls, caller)) = accepted else { return };
-    let connected = Connected(caller);
+    drop(configs);
+    let connected = Connected(caller.clone());
     let router = &shared.router;
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connected.clone());
@@ -222,6 +227,7 @@ async fn connection(
         ended = connection.as_mut() => Some(ended),
         _ = async { stopping.wait_for(|stop| *stop).await.is_ok() } => None,
         () = tokio::time::sleep(limits.connection) => None,
+        () = until_lost(&shared.tls, caller.as_ref()) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -233,5 +239,13 @@ async fn connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, %from, "API connection ended");
+    }
+}
+
+/// Resolves once the authority of a caller's certificate is believed no more.
+async fn until_lost(tls: &Tls, caller: Option<&Caller>) {
+    match caller {
+        Some(caller) => tls.until_lost(caller).await,
+        None => std::future::pending().await,
     }
 }

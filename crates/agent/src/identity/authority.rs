@@ -18,7 +18,7 @@ use super::{CertificateRequest, ClusterId, Fingerprint, IdentityError, Subject};
 /// How long an authority lives, in days: ten years. Rotate it earlier.
 pub const AUTHORITY_DAYS: u64 = 3_653;
 /// How long certificates live unless the specification says otherwise, in days.
-pub const CERTIFICATE_DAYS: u64 = 30;
+pub const CERTIFICATE_DAYS: u64 = model::authority::CERTIFICATE_DAYS;
 /// A certificate begins this much before it is made, in seconds: nodes' wall clocks differ.
 pub const CLOCK_SKEW_S: u64 = 300;
 /// Most addresses in one certificate.
@@ -63,19 +63,28 @@ impl Authority {
         now_s: u64,
     ) -> Result<Authority, IdentityError> {
         let key = NodeKey::generate()?;
-        let mut params = params(
-            &format!("{cluster_name} authority"),
-            cluster_name,
-            &authority_uri(cluster, cluster_name),
-            Validity::days(now_s, AUTHORITY_DAYS),
-        )?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let params = authority_params(cluster, cluster_name, now_s)?;
         let certificate = params.self_signed(key.pair())?;
         Ok(Authority {
             certificate: AuthorityCertificate::from_der(certificate.der().to_vec())?,
             issuer: Issuer::new(params, key.into_pair()),
         })
+    }
+
+    /// Certifies the key of the authority that takes this one's place (PEM): whoever believes this
+    /// one alone believes then what the next one issues. Both are called alike, so that this is
+    /// "new with old" of a key roll-over (RFC 4210, 4.4), which path lengths don't forbid.
+    ///
+    /// # Errors
+    /// [`IdentityError::BundleClusters`] where it is of another cluster, [`IdentityError::Issue`]
+    /// where the certificate library refuses.
+    pub fn endorse(&self, next: &Authority, now_s: u64) -> Result<String, IdentityError> {
+        let cluster = self.certificate.cluster();
+        if next.certificate.cluster() != cluster {
+            return Err(IdentityError::BundleClusters);
+        }
+        let params = authority_params(cluster, next.certificate.cluster_name(), now_s)?;
+        Ok(params.signed_by(next.issuer.key(), &self.issuer)?.pem())
     }
 
     /// Reads an authority back from its certificate and key.
@@ -156,6 +165,22 @@ impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authority").field("certificate", &self.certificate).finish_non_exhaustive()
     }
+}
+
+fn authority_params(
+    cluster: ClusterId,
+    cluster_name: &str,
+    now_s: u64,
+) -> Result<CertificateParams, IdentityError> {
+    let mut params = params(
+        &format!("{cluster_name} authority"),
+        cluster_name,
+        &authority_uri(cluster, cluster_name),
+        Validity::days(now_s, AUTHORITY_DAYS),
+    )?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    Ok(params)
 }
 
 /// What all our certificates have in common. The serial is random: it names one certificate and

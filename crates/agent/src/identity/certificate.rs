@@ -27,6 +27,21 @@ pub struct Caller {
     pub fingerprint: Fingerprint,
     /// Whether the certificate had run out when this was made: then only `renew` is open.
     pub expired: bool,
+    /// The authority on which a connection of it rests; none where that was not looked at.
+    pub issuer: Option<Fingerprint>,
+    /// What the cluster holds of it, as far as that was looked at.
+    pub standing: Standing,
+}
+
+/// What the cluster holds of somebody whose certificate is genuine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing against it.
+    Good,
+    /// Its name is refused.
+    Revoked,
+    /// Its certificate is of an authority that is believed no more.
+    Outcast,
 }
 
 impl Caller {
@@ -46,6 +61,8 @@ impl Caller {
             expires_s,
             fingerprint: Fingerprint::of(der),
             expired: now_s > expires_s,
+            issuer: None,
+            standing: Standing::Good,
         })
     }
 

@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 
 use super::certificate::read_addresses;
 use super::rotation::to_pem;
-use super::{Caller, IdentityError, NodeKey, TrustBundle, wall_s};
+use super::{Caller, Fingerprint, IdentityError, NodeKey, TrustBundle, wall_s};
 
-/// Most certificates in a chain: the holder's and its authority's.
-pub const CHAIN_MAX: usize = 2;
+/// Most certificates in a chain: the holder's, its authority's, and that one's endorsement by the
+/// authority before.
+pub const CHAIN_MAX: usize = 3;
 
 /// A certificate with its key and the authorities to believe.
 #[derive(Debug)]
@@ -61,6 +62,12 @@ impl Credential {
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
         read_addresses(&self.chain[0])
+    }
+
+    /// The authority that issued its certificate, where that is shown with it.
+    #[must_use]
+    pub fn issuer(&self) -> Option<Fingerprint> {
+        self.chain.get(1).map(|der| Fingerprint::of(der))
     }
 
     /// The authorities it believes.

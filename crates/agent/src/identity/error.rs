@@ -8,7 +8,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// A file could not be read or written.
-    #[error("can't {action} {}: check that the path exists and who owns it", path.display())]
+    #[error("can't {action} {}: {}", path.display(), advice(source))]
     File {
         /// `read`, `write`, …
         action: &'static str,
@@ -65,8 +65,55 @@ pub enum IdentityError {
     Issue(#[from] rcgen::Error),
 }
 
+/// What to do about a file that could not be read or written.
+fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as K;
+    match error.kind() {
+        K::NotFound | K::NotADirectory => "check that the path exists",
+        K::PermissionDenied => {
+            "this user may not: check who owns it and its mode, and as whom this runs"
+        }
+        K::ReadOnlyFilesystem => {
+            "its file system is read-only: mount it writable (the kernel's log says whether a \
+             failing disk made it so), or name another directory"
+        }
+        K::StorageFull | K::QuotaExceeded => {
+            "its file system is full: make room there, then try again"
+        }
+        K::IsADirectory => "it is a directory: name a file",
+        K::AlreadyExists => "it is there already: remove it if nothing needs it",
+        _ => "look at the cause, and at the kernel's log for the disk's",
+    }
+}
+
 impl IdentityError {
     pub(crate) fn malformed(what: &'static str, detail: impl ToString) -> Self {
         IdentityError::Malformed { what, detail: detail.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn the_advice_fits_what_the_system_said() {
+        let table = [
+            (Errno::NOENT, "path exists"),
+            (Errno::ACCESS, "who owns it"),
+            (Errno::PERM, "who owns it"),
+            (Errno::ROFS, "read-only"),
+            (Errno::NOSPC, "full"),
+            (Errno::DQUOT, "full"),
+            (Errno::ISDIR, "name a file"),
+            (Errno::IO, "disk"),
+        ];
+        for (errno, says) in table {
+            let source = errno.into();
+            let error = IdentityError::File { action: "write", path: "/x".into(), source };
+            assert!(error.to_string().contains(says), "{errno:?}: {error}");
+        }
     }
 }

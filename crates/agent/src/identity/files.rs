@@ -1,8 +1,8 @@
 //! A node's identity on disk: `identity/` under its data directory.
 //!
 //! ```text
-//! authority.pem   the authorities it believes (a bundle)
-//! authority.key   the authority's private key, on the nodes that may issue
+//! authority.pem   the authorities it believes (a bundle), and by which version of their list
+//! authority.key   the authorities' private keys, on the nodes that may issue; the first issues
 //! node.pem        its certificate and the authority's
 //! node.key        its private key (mode 0600; it stays when the certificate is renewed)
 //! datagram.key    its X25519 key (mode 0600)
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::rotation::AUTHORITIES_MAX;
 use super::{Authority, Credential, DatagramKey, IdentityError, NodeKey, TrustBundle};
 
 /// Largest identity file that is read, in bytes.
@@ -29,6 +30,8 @@ const NODE: &str = "node.pem";
 const NODE_KEY: &str = "node.key";
 const DATAGRAM_KEY: &str = "datagram.key";
 const START: &str = "start";
+/// What the bundle's file begins with, once the authority was rotated.
+const TRUST_VERSION: &str = "trust version ";
 
 /// Everything a node is known by.
 #[derive(Debug)]
@@ -97,12 +100,26 @@ impl IdentityFiles {
         Ok(Identity { credential, datagram: old.datagram })
     }
 
-    /// Replaces the authorities that are believed (rotation).
+    /// Replaces the authorities that are believed (rotation), in the version of the control
+    /// state that says so.
     ///
     /// # Errors
     /// [`IdentityError::File`].
-    pub fn replace_bundle(&self, bundle: &TrustBundle) -> Result<(), IdentityError> {
-        self.write(AUTHORITY, bundle.to_pem().as_bytes(), 0o644)
+    pub fn replace_bundle(&self, bundle: &TrustBundle, version: u64) -> Result<(), IdentityError> {
+        let text = format!("{TRUST_VERSION}{version}\n{}", bundle.to_pem());
+        self.write(AUTHORITY, text.as_bytes(), 0o644)
+    }
+
+    /// The version of the list of authorities that this node goes by; 0 where it never changed. A
+    /// control state of an older one, as a start finds it on disk, is passed over.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn trust_version(&self) -> Result<u64, IdentityError> {
+        let text = self.read(AUTHORITY)?;
+        let Some(rest) = text.strip_prefix(TRUST_VERSION) else { return Ok(0) };
+        let number = rest.lines().next().unwrap_or_default();
+        number.parse().map_err(|e| IdentityError::malformed("version of the authorities", e))
     }
 
     /// Keeps the authority's private key here, so that this node can issue.
@@ -110,20 +127,39 @@ impl IdentityFiles {
     /// # Errors
     /// [`IdentityError::File`].
     pub fn save_authority(&self, authority: &Authority) -> Result<(), IdentityError> {
-        let both =
-            Zeroizing::new(format!("{}{}", authority.certificate().to_pem(), *authority.key_pem()));
-        self.write(AUTHORITY_KEY, both.as_bytes(), 0o600)
+        self.save_authorities(&[authority])
     }
 
-    /// The authority, where this node keeps its key; none where it doesn't.
+    /// Keeps these authorities' private keys here and no other; the first one issues.
+    ///
+    /// # Errors
+    /// [`IdentityError::File`].
+    pub fn save_authorities(&self, authorities: &[&Authority]) -> Result<(), IdentityError> {
+        let mut text = Zeroizing::new(String::with_capacity(FILE_MAX as usize));
+        for authority in authorities {
+            text.push_str(&authority.certificate().to_pem());
+            text.push_str(&authority.key_pem());
+        }
+        self.write(AUTHORITY_KEY, text.as_bytes(), 0o600)
+    }
+
+    /// The authority that issues, where this node keeps its key; none where it doesn't.
     ///
     /// # Errors
     /// [`IdentityError`].
     pub fn load_authority(&self) -> Result<Option<Authority>, IdentityError> {
+        Ok(self.load_authorities()?.into_iter().next())
+    }
+
+    /// All authorities whose key this node keeps; the first one issues.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn load_authorities(&self) -> Result<Vec<Authority>, IdentityError> {
         if !self.path(AUTHORITY_KEY).exists() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        read_authority(&self.path(AUTHORITY_KEY)).map(Some)
+        read_authorities(&self.path(AUTHORITY_KEY))
     }
 
     /// Draws the number of this start: larger than every one before, even on a disk that was set
@@ -172,11 +208,31 @@ impl IdentityFiles {
 /// # Errors
 /// [`IdentityError`].
 pub fn read_authority(path: &Path) -> Result<Authority, IdentityError> {
+    let none = || IdentityError::malformed("authority key", "it holds no key");
+    read_authorities(path)?.into_iter().next().ok_or_else(none)
+}
+
+/// Reads all authorities of such a file.
+///
+/// # Errors
+/// [`IdentityError`].
+pub fn read_authorities(path: &Path) -> Result<Vec<Authority>, IdentityError> {
+    const END: &str = "-----END PRIVATE KEY-----";
     let text = read_file(path, true)?;
-    let key = text
-        .find("-----BEGIN PRIVATE KEY-----")
-        .ok_or_else(|| IdentityError::malformed("authority key", "it holds no key"))?;
-    Authority::from_pem(&text[..key], &text[key..])
+    let mut authorities = Vec::new();
+    let mut rest = text.as_str();
+    while let (Some(key), Some(end)) = (rest.find("-----BEGIN PRIVATE KEY-----"), rest.find(END)) {
+        if end < key || authorities.len() == AUTHORITIES_MAX {
+            return Err(IdentityError::malformed("authority key", "it is in disorder"));
+        }
+        let end = end + END.len();
+        authorities.push(Authority::from_pem(&rest[..key], &rest[key..end])?);
+        rest = &rest[end..];
+    }
+    match authorities.is_empty() {
+        true => Err(IdentityError::malformed("authority key", "it holds no key")),
+        false => Ok(authorities),
+    }
 }
 
 /// Reads a small text file; a secret one only if nobody but its owner can.
@@ -222,9 +278,39 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityEr
     file.write_all(bytes).map_err(failed("write", &beside))?;
     file.sync_all().map_err(failed("sync", &beside))?;
     std::fs::rename(&beside, path).map_err(failed("replace", path))?;
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let opened = File::open(directory).map_err(failed("open", directory))?;
     opened.sync_all().map_err(failed("sync", directory))
+}
+
+/// Fails where [`write_file`] would, as far as that can be told without touching the file: for
+/// whoever has to know before something is spent that can't be had again.
+///
+/// # Errors
+/// [`IdentityError::File`].
+pub fn can_write(path: &Path) -> Result<(), IdentityError> {
+    if path.is_dir() {
+        let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+        return Err(failed("replace", path)(error));
+    }
+    let directory = directory_of(path);
+    probe(directory).map_err(failed("create a file in", directory))
+}
+
+/// Makes an empty file there and removes it.
+fn probe(directory: &Path) -> std::io::Result<()> {
+    let name = format!(".backstay-{}.new", std::process::id());
+    let path = directory.join(name);
+    drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?);
+    std::fs::remove_file(path)
+}
+
+/// Where a file lies; a bare name has an empty parent and lies where this process does.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> IdentityError {

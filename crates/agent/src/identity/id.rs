@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
+use model::authority::AuthorityId;
 use serde::{Deserialize, Serialize};
 
 /// A cluster's identity: drawn at random when it is created, never changed, in every certificate,
@@ -31,6 +32,12 @@ impl Fingerprint {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest.as_ref());
         Fingerprint(bytes)
+    }
+}
+
+impl From<Fingerprint> for AuthorityId {
+    fn from(print: Fingerprint) -> AuthorityId {
+        AuthorityId(print.0)
     }
 }
 

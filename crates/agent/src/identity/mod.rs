@@ -14,21 +14,24 @@ pub mod id;
 pub mod request;
 pub mod role;
 pub mod rotation;
+pub mod sealed_key;
 pub mod subject;
 pub mod token;
 
 pub use authority::{Authority, Validity};
-pub use certificate::Caller;
+pub use certificate::{Caller, Standing};
 pub use credential::Credential;
 pub use datagram_key::{DatagramKey, DatagramPublicKey};
 pub use error::IdentityError;
-pub use files::{Identity, IdentityFiles, read_authority, read_file, write_file};
+pub use files::{
+    Identity, IdentityFiles, can_write, read_authorities, read_authority, read_file, write_file,
+};
 pub use id::{ClusterId, Fingerprint};
 pub use request::{CertificateRequest, NodeKey};
 pub use role::Role;
 pub use rotation::{AuthorityCertificate, TrustBundle};
 pub use subject::Subject;
-pub use token::{JoinToken, Redeemed, TokenRecord, TokenRefusal};
+pub use token::JoinToken;
 
 /// The wall clock in seconds since the Unix epoch: certificates are dated by it. Zero where the
 /// clock stands before the epoch.

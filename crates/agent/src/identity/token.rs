@@ -1,13 +1,14 @@
 //! Join tokens: one use, one role, bound to one authority.
 //!
 //! The text is `backstay-join-1.<base64url>`: an encoded [`JoinToken`] and four checksum bytes,
-//! so that a slip of the hand is told apart from an attack. The cluster stores a [`TokenRecord`],
-//! which holds a hash: whoever reads the log or a backup can't join with it.
+//! so that a slip of the hand is told apart from an attack. The cluster keeps a
+//! [`model::state::TokenRecord`], which holds a hash: whoever reads the log or a backup can't join
+//! with it. Whether a token is good for what it is presented for, the brain says.
 
 use std::net::SocketAddr;
 
 use data_encoding::BASE64URL_NOPAD;
-use model::{ClusterMs, NodeName};
+use model::NodeName;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -118,18 +119,6 @@ impl JoinToken {
     pub fn secret(&self) -> &[u8; 32] {
         &self.secret
     }
-
-    /// What the cluster keeps of this token.
-    #[must_use]
-    pub fn record(&self, expires: ClusterMs) -> TokenRecord {
-        TokenRecord {
-            hash: hash(&self.secret),
-            role: self.role,
-            name: self.name.clone(),
-            expires,
-            used: None,
-        }
-    }
 }
 
 impl std::fmt::Debug for JoinToken {
@@ -139,81 +128,6 @@ impl std::fmt::Debug for JoinToken {
             .field("role", &self.role)
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the cluster keeps of a token, until some time after it expired.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TokenRecord {
-    /// [`hash`] of the secret.
-    pub hash: [u8; 32],
-    /// The role it gives.
-    pub role: Role,
-    /// The only name it is good for.
-    pub name: Option<NodeName>,
-    /// When it ends.
-    pub expires: ClusterMs,
-    /// Who used it, with which key.
-    pub used: Option<(NodeName, Fingerprint)>,
-}
-
-/// A redeemed token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redeemed {
-    /// For the first time: commit the record with `used` set, then answer.
-    Now(Role),
-    /// By the same name with the same key as before: its answer was lost, so answer again.
-    Again(Role),
-}
-
-/// Why a token isn't accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TokenRefusal {
-    /// No record fits.
-    #[error("the cluster doesn't know this token, or has forgotten it; make a new one")]
-    Unknown,
-    /// It was used.
-    #[error(
-        "this token was used by {0}; if that wasn't you, somebody else has joined: remove {0}, and \
-         make a new token"
-    )]
-    Used(NodeName),
-    /// Its time is over.
-    #[error("this token has expired; make a new one")]
-    Expired,
-    /// It is bound to another name.
-    #[error("this token is good for {0} only; join under that name, or make a new token")]
-    Name(NodeName),
-}
-
-/// Judges a token that was presented. Pure: the caller looks the record up by [`hash`] of the
-/// secret, passes cluster time, and commits the outcome.
-///
-/// # Errors
-/// [`TokenRefusal`].
-pub fn redeem(
-    record: Option<&TokenRecord>,
-    secret: &[u8; 32],
-    name: &NodeName,
-    key: Fingerprint,
-    now: ClusterMs,
-) -> Result<Redeemed, TokenRefusal> {
-    // blake3's Hash compares in constant time.
-    let record = record
-        .filter(|r| blake3::Hash::from(r.hash) == blake3::Hash::from(hash(secret)))
-        .ok_or(TokenRefusal::Unknown)?;
-    if let Some((user, user_key)) = &record.used {
-        return match user == name && *user_key == key {
-            true => Ok(Redeemed::Again(record.role)),
-            false => Err(TokenRefusal::Used(user.clone())),
-        };
-    }
-    if now >= record.expires {
-        return Err(TokenRefusal::Expired);
-    }
-    match &record.name {
-        Some(bound) if bound != name => Err(TokenRefusal::Name(bound.clone())),
-        _ => Ok(Redeemed::Now(record.role)),
     }
 }
 

@@ -5,29 +5,33 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::counters::{Counters, Port, Refused, worth_a_line};
+use super::tls::Configs;
 use super::verify::Refusal;
-use crate::identity::{Caller, wall_s};
+use crate::identity::Caller;
 
 /// Does the TLS handshake. None where it was refused; that has been counted and logged.
 pub(crate) async fn accept(
     port: Port,
     stream: TcpStream,
     from: SocketAddr,
-    config: Arc<ServerConfig>,
+    configs: &Configs,
     within: Duration,
     counters: &Counters,
 ) -> Option<(TlsStream<TcpStream>, Option<Caller>)> {
-    let handshake = TlsAcceptor::from(config).accept(stream);
+    let config = match port {
+        Port::Peer => &configs.peer_server,
+        Port::Api => &configs.api_server,
+    };
+    let handshake = TlsAcceptor::from(Arc::clone(config)).accept(stream);
     let (reason, detail) = match tokio::time::timeout(within, handshake).await {
         Err(_) => (Refused::Timeout, "it took too long to say who it is".to_string()),
         Ok(Err(error)) => classify(&error),
-        Ok(Ok(tls)) => match caller(&tls) {
+        Ok(Ok(tls)) => match caller(&tls, configs) {
             Ok(caller) => return Some((tls, caller)),
             Err(detail) => (Refused::Malformed, detail),
         },
@@ -39,11 +43,9 @@ pub(crate) async fn accept(
     None
 }
 
-fn caller(tls: &TlsStream<TcpStream>) -> Result<Option<Caller>, String> {
+fn caller(tls: &TlsStream<TcpStream>, configs: &Configs) -> Result<Option<Caller>, String> {
     match tls.get_ref().1.peer_certificates() {
-        Some([leaf, ..]) => {
-            Caller::read(leaf, wall_s()).map(Some).map_err(|error| error.to_string())
-        }
+        Some(chain @ [_, ..]) => configs.caller(chain).map(Some).map_err(|e| e.to_string()),
         _ => Ok(None),
     }
 }

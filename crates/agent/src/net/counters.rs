@@ -121,6 +121,10 @@ reasons! {
         Role = "role",
         /// The caller's certificate has run out.
         Expired = "expired",
+        /// The caller's name is refused.
+        Revoked = "revoked",
+        /// The authority of the caller's certificate is believed no more.
+        Authority = "authority",
         /// There is no such call.
         NoRoute = "no_route",
         /// The body is larger than the call takes.

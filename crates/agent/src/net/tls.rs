@@ -3,15 +3,24 @@
 //! TLS 1.3 only, and no session resumption: a resumed session would not look at the certificate
 //! again, so that one which ran out or whose authority was dropped would live on.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use model::NodeName;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::NoServerSessionStorage;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ServerConfig};
+use tokio::sync::watch;
 
 use super::verify::{ClientVerifier, Expiry, ServerVerifier};
-use crate::identity::{Caller, Credential, Fingerprint, IdentityError, JoinToken, TrustBundle};
+use crate::identity::{
+    AuthorityCertificate, Caller, Credential, Fingerprint, IdentityError, JoinToken, Standing,
+    TrustBundle, wall_s,
+};
 
 /// What both sides of a peer connection must name (ALPN): a client of the API that ends up on the
 /// peer port is refused by TLS.
@@ -21,7 +30,8 @@ pub const API_PROTOCOL: &[u8] = b"http/1.1";
 
 static VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-pub(super) fn provider() -> Arc<CryptoProvider> {
+/// The one cryptography that all of this crate's TLS uses.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
     let make = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     Arc::clone(PROVIDER.get_or_init(make))
@@ -30,15 +40,19 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 /// A node's TLS, as it stands. It can be replaced while connections are open: new ones use the
 /// new certificate and bundle.
 #[derive(Debug)]
-pub struct Tls(RwLock<Arc<Configs>>);
+pub struct Tls {
+    configs: watch::Sender<Arc<Configs>>,
+    /// People and programs whose certificates are refused.
+    revoked: RwLock<Arc<BTreeSet<NodeName>>>,
+}
 
 /// One state of a node's TLS.
 #[derive(Debug)]
 pub struct Configs {
     /// Who this node is.
     pub caller: Caller,
-    /// The authorities it believes.
-    authorities: Vec<Fingerprint>,
+    /// The authorities it believes, each with what judges whether it has issued something.
+    authorities: Vec<Issuer>,
     /// Wall-clock second at which the first of them ends.
     pub issuer_expires_s: u64,
     /// For those who connect to the peer port.
@@ -54,40 +68,52 @@ impl Configs {
         let bundle = credential.bundle();
         let peers = ClientVerifier::peers(bundle)?;
         let callers = ClientVerifier::callers(bundle)?;
-        let verifier = ServerVerifier::bundle(bundle, Expiry::Refuse)?;
+        let verifier = ServerVerifier::bundle(bundle, Expiry::Mark)?;
         Ok(Configs {
             caller: credential.caller(),
-            authorities: bundle.authorities().iter().map(|a| a.fingerprint()).collect(),
+            authorities: issuers(bundle)?,
             issuer_expires_s: bundle.authorities().iter().map(|a| a.expires_s()).min().unwrap_or(0),
             peer_server: server(credential, peers, PEER_PROTOCOL)?,
             peer_client: client(Some(credential), verifier, PEER_PROTOCOL)?,
             api_server: server(credential, callers, API_PROTOCOL)?,
         })
     }
-}
 
-/// What a connection rests on, so that it can be ended when that is gone: the certificate it was
-/// made with and the authorities that were believed then.
-#[derive(Debug)]
-pub(super) struct Ground {
-    pub(super) caller: Caller,
-    authorities: Vec<Fingerprint>,
-}
-
-impl Ground {
-    pub(super) fn new(caller: Caller, configs: &Configs) -> Ground {
-        Ground { caller, authorities: configs.authorities.clone() }
+    /// Reads who showed a chain that was let in, and on which authority that rests: the one that
+    /// issued the certificate itself before one that vouches for its issuer.
+    pub(super) fn caller(&self, chain: &[CertificateDer<'_>]) -> Result<Caller, IdentityError> {
+        let none = || IdentityError::malformed("certificate", "none was shown");
+        let (leaf, others) = chain.split_first().ok_or_else(none)?;
+        let caller = Caller::read(leaf, wall_s())?;
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(wall_s().min(caller.expires_s)));
+        let by = |others: &[CertificateDer<'_>]| {
+            let issued = |(_, judge): &&Issuer| judge.verify_client_cert(leaf, others, at).is_ok();
+            self.authorities.iter().find(issued).map(|(print, _)| *print)
+        };
+        let issuer = by(&[]).or_else(|| by(others));
+        Ok(Caller { issuer, ..caller })
     }
 
-    /// Why the connection must end, if it must.
-    pub(super) fn lost(&self, tls: &Tls, now_s: u64) -> Option<&'static str> {
-        if now_s > self.caller.expires_s {
-            return Some("the other side's certificate has run out");
-        }
-        let believed = &tls.now().authorities;
-        let all = self.authorities.iter().all(|authority| believed.contains(authority));
-        (!all).then_some("an authority that was believed then is believed no more")
+    /// Whether a connection that rests on this authority may go on.
+    fn believes(&self, issuer: Option<Fingerprint>) -> bool {
+        issuer.is_some_and(|issuer| self.authorities.iter().any(|(print, _)| *print == issuer))
     }
+}
+
+/// An authority, and what judges whether it has issued a certificate.
+type Issuer = (Fingerprint, Arc<dyn ClientCertVerifier>);
+
+/// What judges, for each authority alone, whether it has issued something.
+fn issuers(bundle: &TrustBundle) -> Result<Vec<Issuer>, IdentityError> {
+    let one = |authority: &AuthorityCertificate| {
+        let alone = TrustBundle::new(vec![authority.clone()])?;
+        let judge =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(alone.roots()?), provider());
+        let judge =
+            judge.build().map_err(|error| IdentityError::malformed("authority bundle", error))?;
+        Ok((authority.fingerprint(), judge))
+    };
+    bundle.authorities().iter().map(one).collect()
 }
 
 impl Tls {
@@ -96,7 +122,8 @@ impl Tls {
     /// # Errors
     /// [`IdentityError`] where certificate and bundle can't be used.
     pub fn new(credential: &Credential) -> Result<Tls, IdentityError> {
-        Ok(Tls(RwLock::new(Arc::new(Configs::new(credential)?))))
+        let configs = watch::Sender::new(Arc::new(Configs::new(credential)?));
+        Ok(Tls { configs, revoked: RwLock::default() })
     }
 
     /// Replaces certificate and bundle, after a renewal or in a rotation.
@@ -105,14 +132,48 @@ impl Tls {
     /// [`IdentityError`]; the old ones stay then.
     pub fn replace(&self, credential: &Credential) -> Result<(), IdentityError> {
         let configs = Arc::new(Configs::new(credential)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = configs;
+        self.configs.send_replace(configs);
         Ok(())
+    }
+
+    /// Sets the people and programs whose certificates are refused.
+    pub fn refuse(&self, revoked: BTreeSet<NodeName>) {
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(revoked);
+    }
+
+    /// Somebody who was let in, judged now: much may have changed since.
+    #[must_use]
+    pub fn judge(&self, caller: Caller) -> Caller {
+        let revoked = Arc::clone(&self.revoked.read().unwrap_or_else(PoisonError::into_inner));
+        let standing = match () {
+            () if !self.now().believes(caller.issuer) => Standing::Outcast,
+            () if !caller.role.is_node() && revoked.contains(&caller.name) => Standing::Revoked,
+            () => Standing::Good,
+        };
+        Caller { standing, ..caller.at(wall_s()) }
+    }
+
+    /// Why a connection of somebody must end, if it must. That its certificate ran out is no
+    /// reason: calls ask that one by one, and a member is one until it is removed.
+    pub(super) fn lost(&self, caller: &Caller) -> Option<&'static str> {
+        let believed = self.now().believes(caller.issuer);
+        (!believed).then_some("the authority of its certificate is believed no more")
+    }
+
+    /// Resolves once a connection of somebody must end.
+    pub(crate) async fn until_lost(&self, caller: &Caller) {
+        let mut changes = self.configs.subscribe();
+        let lost = |configs: &Arc<Configs>| !configs.believes(caller.issuer);
+        if changes.wait_for(lost).await.is_err() {
+            // Nothing changes any more: this is the end of the node.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The state of this moment.
     #[must_use]
     pub fn now(&self) -> Arc<Configs> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.configs.borrow())
     }
 }
 

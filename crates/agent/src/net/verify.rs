@@ -92,7 +92,8 @@ impl Refusal {
 pub enum Expiry {
     /// Nothing: it is refused.
     Refuse,
-    /// It is let in and marked ([`Caller::expired`]); the API then opens `renew` alone to it.
+    /// It is let in and marked ([`Caller::expired`]); the API then opens `renew` alone to it, the
+    /// peer port lets members in alone.
     Mark,
 }
 
@@ -172,9 +173,10 @@ pub(super) struct ClientVerifier {
 }
 
 impl ClientVerifier {
-    /// For the peer port: nodes only, within their time.
+    /// For the peer port: nodes only. One whose certificate ran out is let in while it is a
+    /// member, which the hello asks: the data path must not end by a date (decision 0041).
     pub(super) fn peers(bundle: &TrustBundle) -> Result<Self, IdentityError> {
-        let rules = Rules { cluster: bundle.cluster(), nodes_only: true, expiry: Expiry::Refuse };
+        let rules = Rules { cluster: bundle.cluster(), nodes_only: true, expiry: Expiry::Mark };
         ClientVerifier::new(bundle, rules, true)
     }
 

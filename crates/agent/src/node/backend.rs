@@ -4,22 +4,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use model::authority::RotationOrder;
 use model::operation::{Operation, Outcome, Refusal as OperationRefusal};
-use model::state::{ClusterState, JoinRequest, TokenRecord, TokenRole};
+use model::state::{ClusterState, EventKind, JoinRequest};
 use model::{ClusterSpec, NodeName, ResourceName};
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use super::core::{CoreInput, Question};
 use super::files::DataDir;
-use super::join::Welcome;
+use super::refusals::{self, About};
 use super::shared::{Shared, lock};
-use crate::api::call::{CreateToken, Join};
+use crate::api::call::Whose;
 use crate::api::{Backend, BoxFuture, Call, Metrics, Problem, Refusal, Reply};
-use crate::identity::{
-    Authority, Caller, CertificateRequest, ClusterId, IdentityFiles, JoinToken, Role, Subject,
-    Validity, token, wall_s,
-};
+use crate::identity::{Caller, ClusterId};
 
 /// How long the core thread may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -44,6 +42,8 @@ pub struct NodeBackend {
     pub metrics: Arc<Metrics>,
     /// The log's writer's figures.
     pub figures: super::figures::Figures,
+    /// What is known of the `vault run` that this agent keeps alive.
+    pub vault_run: super::vault_run::VaultRun,
 }
 
 impl Backend for NodeBackend {
@@ -65,12 +65,17 @@ impl NodeBackend {
             Call::Live => Ok(Reply::Health { yes: true, detail: json!({ "node": self.node }) }),
             Call::Ready => self.ready().await,
             Call::Active(resource) => self.active(&resource).await,
-            Call::Status => {
+            Call::Status(whose) => {
+                self.view_of(whose).await?;
                 let mut status = self.status().await?;
                 status["shortfalls"] = json!(*lock(&self.shared.shortfalls));
+                status["vault_run"] = self.vault_run.shown();
                 Ok(Reply::Json(status))
             }
-            Call::Explain(resource) => self.explain(resource).await,
+            Call::Explain(resource, whose) => {
+                let authoritative = self.view_of(whose).await?;
+                self.explain(resource, authoritative).await
+            }
             Call::Events { after, limit, wait } => self.events(after, limit, wait).await,
             Call::Spec => {
                 let state = self.state().await?;
@@ -88,7 +93,7 @@ impl NodeBackend {
                 let outcome = self.operate(by, operation).await?;
                 Ok(Reply::Json(json!({ "outcome": outcome })))
             }
-            Call::Apply(text) => self.apply(by, text).await,
+            Call::Apply { text, base } => self.apply(by, text, base).await,
             Call::CreateToken(request) => self.create_token(by, request).await,
             Call::Join(join) => self.join(*join).await,
             Call::Rejoin(key) => {
@@ -105,9 +110,14 @@ impl NodeBackend {
                 };
                 Ok(Reply::Json(json!({ "replica": replica })))
             }
-            Call::Renew(request) => self.renew(caller, &request).await,
+            Call::Renew(renewal) => self.renew(caller, &renewal).await,
+            Call::Authority => self.show_authority().await,
+            Call::BeginRotation(begin) => self.begin_rotation(by, begin).await,
             Call::State => self.export_state().await,
             Call::Position => self.position().await,
+            Call::Vault { local } => self.vault(local).await,
+            Call::RecordHead(body) => self.record_head(by, *body).await,
+            Call::ReportFork(body) => self.report_fork(by, body).await,
         }
     }
 
@@ -166,12 +176,26 @@ impl NodeBackend {
         Ok(Reply::Health { yes, detail })
     }
 
-    async fn explain(&self, resource: ResourceName) -> Answer {
+    /// Whether this node speaks for the cluster; who does, where that is asked for and known.
+    async fn view_of(&self, whose: Whose) -> Result<bool, Reply> {
+        let status = self.ask(Question::Status).await?;
+        let other = status.coordinator.filter(|coordinator| *coordinator != self.node);
+        if !status.authoritative && whose == Whose::Coordinator && other.is_some() {
+            let refusal = OperationRefusal::NotCoordinator { coordinator: other };
+            return self.elsewhere(&refusal).map_or(Ok(false), Err);
+        }
+        Ok(status.authoritative)
+    }
+
+    async fn explain(&self, resource: ResourceName, authoritative: bool) -> Answer {
         let name = resource.clone();
         let explanation = self.ask(|to| Question::Explain(resource, to)).await?;
         let explanation =
             explanation.ok_or_else(|| not_found(&format!("there is no resource {name}")))?;
-        serde_json::to_value(explanation).map(Reply::Json).map_err(internal)
+        let mut said = serde_json::to_value(explanation).map_err(internal)?;
+        said["node"] = json!(self.node);
+        said["authoritative"] = json!(authoritative);
+        Ok(Reply::Json(said))
     }
 
     async fn events(&self, after: u64, limit: usize, wait: Duration) -> Answer {
@@ -190,10 +214,16 @@ impl NodeBackend {
             .map(|event| {
                 let because: Vec<String> = event.reasons.iter().map(ToString::to_string).collect();
                 let by = state.node_of(event.by);
-                json!({
+                let mut told = json!({
                     "index": event.index, "wall_ms": event.wall_ms, "by": by,
                     "what": event.what, "because": because
-                })
+                });
+                if let EventKind::Absent { replica: about, .. }
+                | EventKind::Renounced { candidate: about, .. } = &event.what
+                {
+                    told["about"] = json!(state.node_of(*about));
+                }
+                told
             })
             .collect();
         let newest = state.history.back().map_or(0, |event| event.index);
@@ -201,8 +231,10 @@ impl NodeBackend {
     }
 
     /// Gives an operation to the cluster and waits for its outcome.
-    async fn operate(&self, by: String, operation: Operation) -> Result<Outcome, Reply> {
+    pub(super) async fn operate(&self, by: String, operation: Operation) -> Result<Outcome, Reply> {
         let (to, answer) = oneshot::channel();
+        let about = About::of(&operation);
+        let refused = |refusal: &OperationRefusal| refusals::reply(&about, refusal);
         self.shared.offer(CoreInput::Operate(by, operation, to));
         match tokio::time::timeout(COMMIT_WAIT, answer).await {
             Ok(Ok(Ok(outcome))) => Ok(outcome),
@@ -212,7 +244,7 @@ impl NodeBackend {
     }
 
     /// Where to ask instead: a member without a vote can't forward what an operator asks.
-    fn elsewhere(&self, refusal: &OperationRefusal) -> Option<Reply> {
+    pub(super) fn elsewhere(&self, refusal: &OperationRefusal) -> Option<Reply> {
         let OperationRefusal::NotCoordinator { coordinator: Some(coordinator) } = refusal else {
             return None;
         };
@@ -223,7 +255,7 @@ impl NodeBackend {
         Some(Reply::Elsewhere { coordinator: coordinator.clone(), address })
     }
 
-    async fn apply(&self, by: String, text: String) -> Answer {
+    async fn apply(&self, by: String, text: String, base: Option<u64>) -> Answer {
         let parsed = config::parse(&text, "cluster.toml");
         let Some(spec) = parsed.spec else {
             let first: Vec<Value> =
@@ -236,111 +268,14 @@ impl NodeBackend {
             return Err(Reply::Refused(Refusal::Invalid, problem));
         };
         // That nothing is to be done is for the coordinator to say: this node may lag.
-        let present = self.state().await?.spec_version;
-        let base = Some(present);
-        let outcome = self.operate(by, Operation::Apply { spec, text, base }).await?;
-        let version = if outcome == Outcome::Unchanged { present } else { present + 1 };
+        let base = match base {
+            Some(base) => base,
+            None => self.state().await?.spec_version,
+        };
+        let operation = Operation::Apply { spec, text, base: Some(base) };
+        let outcome = self.operate(by, operation).await?;
+        let version = if outcome == Outcome::Unchanged { base } else { base + 1 };
         Ok(Reply::Json(json!({ "version": version, "outcome": outcome })))
-    }
-
-    fn authority(&self) -> Result<Authority, Reply> {
-        let files = IdentityFiles::new(self.data.path());
-        match files.load_authority() {
-            Ok(Some(authority)) => Ok(authority),
-            Ok(None) => Err(Reply::Refused(
-                Refusal::Unavailable,
-                Problem::new(
-                    "no-authority",
-                    format!("node {} does not hold the authority's key", self.node),
-                    "Ask a voter that runs resources.",
-                ),
-            )),
-            Err(error) => Err(internal(error)),
-        }
-    }
-
-    async fn create_token(&self, by: String, request: CreateToken) -> Answer {
-        let authority = self.authority()?;
-        let state = self.state().await?;
-        let addresses = endpoints(&state.spec, &self.node);
-        let token = JoinToken::new(
-            self.cluster,
-            authority.fingerprint(),
-            request.role,
-            request.name.clone(),
-            addresses,
-        );
-        let life = request.life_ms.unwrap_or(token::LIFE_MS);
-        let record = TokenRecord {
-            hash: token::hash(token.secret()),
-            role: token_role(request.role),
-            node: request.name,
-            expires: state.now.plus(life),
-            used: false,
-        };
-        self.operate(by, Operation::AddToken { token: record }).await?;
-        Ok(Reply::Json(json!({ "token": *token.to_text(), "expires_ms": life })))
-    }
-
-    async fn join(&self, join: Join) -> Answer {
-        let authority = self.authority()?;
-        let hash = token::hash(&join.secret);
-        let state = self.state().await?;
-        let record = state.tokens.get(&hash);
-        let record = record.ok_or_else(|| denied("the join token is unknown or has expired"))?;
-        let role = identity_role(record.role);
-        let by = join.name.to_string();
-        let replica = match (record.role.member(), join.datagram_key) {
-            (Some(member), Some(key)) => {
-                let request = JoinRequest {
-                    node: join.name.clone(),
-                    role: member,
-                    token: Some(hash),
-                    datagram_key: key.0,
-                };
-                match self.operate(by, Operation::Join(request)).await? {
-                    Outcome::Joined { replica, .. } => Some(replica),
-                    _ => return Err(internal("a join ended otherwise")),
-                }
-            }
-            (None, _) => {
-                let operation = Operation::UseToken { token: hash, name: join.name.clone() };
-                self.operate(by, operation).await?;
-                None
-            }
-            (Some(_), None) => return Err(denied("the token is for a node, which names its key")),
-        };
-        let links = state.spec.nodes.get(&join.name).map(|n| n.links.clone()).unwrap_or_default();
-        let subject = Subject { cluster: self.cluster, role, name: join.name };
-        let validity = Validity::days(wall_s(), super::found::CERTIFICATE_DAYS);
-        let certificate =
-            authority.issue(&subject, &join.request, &links, validity).map_err(internal)?;
-        let welcome = Welcome {
-            certificate,
-            authorities: authority.certificate().to_pem(),
-            cluster: state.spec.name.clone(),
-            replica,
-            profile: state.spec.profile,
-            endpoints: endpoints(&state.spec, &self.node),
-            authority_key: (role == Role::Voter).then(|| authority.key_pem().to_string()),
-        };
-        serde_json::to_value(welcome).map(Reply::Json).map_err(internal)
-    }
-
-    async fn renew(&self, caller: Option<Caller>, request: &CertificateRequest) -> Answer {
-        let caller = caller.ok_or_else(|| denied("renewing needs a certificate"))?;
-        let authority = self.authority()?;
-        let state = self.state().await?;
-        if caller.role.is_node() && !state.members.contains_key(&caller.name) {
-            return Err(denied("this node is no member any more"));
-        }
-        let links = state.spec.nodes.get(&caller.name).map(|n| n.links.clone()).unwrap_or_default();
-        let validity = Validity::days(wall_s(), super::found::CERTIFICATE_DAYS);
-        let certificate =
-            authority.issue(&caller.subject(), request, &links, validity).map_err(internal)?;
-        Ok(Reply::Json(json!({
-            "certificate": certificate, "authorities": authority.certificate().to_pem()
-        })))
     }
 
     async fn fill_metrics(&self) -> Result<(), Reply> {
@@ -370,7 +305,7 @@ impl NodeBackend {
             m.resource_active.get_or_create(&label).set(i64::from(is));
         }
         self.figures.fill(m);
-        Ok(())
+        self.fill_vault_metrics().await
     }
 }
 
@@ -392,6 +327,10 @@ fn operation(value: Value) -> Result<Operation, Reply> {
         | Operation::UseToken { .. }
         | Operation::Join(_)
         | Operation::Rejoin(_)
+        | Operation::RecordHead { .. }
+        | Operation::ReportFork { .. }
+        | Operation::Rotate(RotationOrder::Begin(_))
+        | Operation::Certify { .. }
         | Operation::Absence { .. } => Err(wrong("it has a call of its own".to_owned())),
         operation => Ok(operation),
     }
@@ -410,32 +349,12 @@ pub fn endpoints(spec: &ClusterSpec, first: &NodeName) -> Vec<SocketAddr> {
     of(first).into_iter().chain(others.flat_map(of)).collect()
 }
 
-fn token_role(role: Role) -> TokenRole {
-    match role {
-        Role::Voter => TokenRole::Voter,
-        Role::Witness => TokenRole::Witness,
-        Role::Member => TokenRole::Member,
-        Role::Operator => TokenRole::Operator,
-        Role::Viewer => TokenRole::Viewer,
-    }
-}
-
-fn identity_role(role: TokenRole) -> Role {
-    match role {
-        TokenRole::Voter => Role::Voter,
-        TokenRole::Witness => Role::Witness,
-        TokenRole::Member => Role::Member,
-        TokenRole::Operator => Role::Operator,
-        TokenRole::Viewer => Role::Viewer,
-    }
-}
-
-fn internal(error: impl ToString) -> Reply {
+pub(super) fn internal(error: impl ToString) -> Reply {
     let help = "This is a defect; please report it with the agent's log.";
     Reply::Refused(Refusal::Internal, Problem::new("internal", error, help))
 }
 
-fn denied(why: &str) -> Reply {
+pub(super) fn denied(why: &str) -> Reply {
     let help = "Ask an operator for a new token.";
     Reply::Refused(Refusal::Denied, Problem::new("denied", why, help))
 }
@@ -443,29 +362,4 @@ fn denied(why: &str) -> Reply {
 fn not_found(what: &str) -> Reply {
     let help = "`backstay status` lists what there is.";
     Reply::Refused(Refusal::NotFound, Problem::new("not-found", what, help))
-}
-
-fn refused(refusal: &OperationRefusal) -> Reply {
-    use OperationRefusal as R;
-    let (kind, code, help) = match refusal {
-        R::NotCoordinator { .. } => {
-            (Refusal::Unavailable, "no-coordinator", "Try again in a moment; check the quorum.")
-        }
-        R::Unknown => (Refusal::Unknown, "unknown-outcome", "Look before you repeat it."),
-        R::NoSuchResource(_) | R::NoSuchNode(_) => {
-            (Refusal::NotFound, "not-found", "`backstay status` lists what there is.")
-        }
-        R::CannotPlace { .. } | R::NoCandidate => {
-            (Refusal::Conflict, "cannot-place", "`backstay explain RESOURCE` says more.")
-        }
-        R::VersionMismatch { .. } => {
-            (Refusal::Conflict, "version", "Look at `backstay diff` and apply again.")
-        }
-        R::BadSpec(_) => (Refusal::Invalid, "bad-specification", "Run `backstay check` on it."),
-        R::BadWindow => (Refusal::Invalid, "bad-window", "Say `--for 2h`, for example."),
-        R::BadToken(_) => (Refusal::Denied, "bad-token", "Ask an operator for a new one."),
-        R::Busy => (Refusal::Unavailable, "busy", "Try again in a moment."),
-        R::NotNow(_) => (Refusal::Conflict, "not-now", "`backstay status` says what is under way."),
-    };
-    Reply::Refused(kind, Problem::new(code, refusal, help))
 }

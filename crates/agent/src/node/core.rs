@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use brain::coordinator::Now;
 use brain::coordinator::alarm::Change;
+use brain::duty::duties;
 use brain::explain::Explanation;
 use drivers::run_dir::RunDir;
 use kernel::{Input, Kernel, Output, PeerMessage, Status};
 use model::operation::{Operation, Outcome, Refusal};
 use model::state::{ClusterState, Event, EventKind};
-use model::{ReplicaId, ResourceName};
+use model::vault::{ChainRecord, Duty, RepositoryId};
+use model::{NodeName, ReplicaId, ResourceName};
 use tokio::sync::oneshot;
 
 use super::checks::Checks;
@@ -53,6 +55,21 @@ pub enum Question {
     State(oneshot::Sender<Arc<ClusterState>>),
     /// Where this node's log stands.
     Position(oneshot::Sender<Position>),
+    /// What is remembered of the vault.
+    Vault(oneshot::Sender<VaultView>),
+}
+
+/// What a node knows of the vault.
+#[derive(Debug, Clone)]
+pub struct VaultView {
+    /// A quorum is bound to this node at this moment: nothing newer was acknowledged.
+    pub authoritative: bool,
+    /// The coordinator it knows.
+    pub coordinator: Option<NodeName>,
+    /// How far the repositories' chains had come.
+    pub repositories: BTreeMap<RepositoryId, ChainRecord>,
+    /// Where tasks of resources run.
+    pub duties: Vec<Duty>,
 }
 
 /// Where a node's log stands, for a recovery.
@@ -101,6 +118,8 @@ pub struct Core {
     pub notices: tokio::sync::mpsc::Sender<Notice>,
     /// The newest event index, for those who wait for events.
     pub newest_event: tokio::sync::watch::Sender<u64>,
+    /// Counts changes of members, specification and authorities, for those who wait for one.
+    pub reconfigurations: tokio::sync::watch::Sender<u64>,
     /// The control state for those who only read.
     pub state: Arc<Mutex<Arc<ClusterState>>>,
     /// Answers that are waited for.
@@ -197,6 +216,16 @@ impl Core {
             }
             Question::State(to) => to.send(Arc::new(self.kernel.state().clone())).is_ok(),
             Question::Position(to) => to.send(self.position()).is_ok(),
+            Question::Vault(to) => {
+                let state = self.kernel.state();
+                let view = VaultView {
+                    authoritative: self.kernel.speaks_for_all(&pulse, now),
+                    coordinator: self.kernel.leader().and_then(|l| state.node_of(l)).cloned(),
+                    repositories: state.repositories.clone(),
+                    duties: duties(state),
+                };
+                to.send(view).is_ok()
+            }
         };
         tracing::trace!(heard, "answered");
     }
@@ -302,6 +331,7 @@ impl Core {
         self.launcher.specify(state);
         self.checks.specify(state);
         *lock(&self.state) = Arc::new(state.clone());
+        self.reconfigurations.send_modify(|count| *count += 1);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::identity::{
 };
 
 /// How long certificates live, in days; nodes renew theirs at two thirds.
-pub const CERTIFICATE_DAYS: u64 = 30;
+pub const CERTIFICATE_DAYS: u64 = crate::identity::authority::CERTIFICATE_DAYS;
 /// The first generation of a cluster.
 pub const FIRST_GENERATION: u64 = 1;
 

@@ -7,13 +7,12 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
 use model::spec::{HookCall, HookEvent, HookSpec};
 use model::state::{Event, EventKind};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 
 use super::core::Notice;
@@ -48,7 +47,9 @@ pub fn describe(notice: &Notice, state: &model::ClusterState) -> Option<(HookEve
         Notice::Event(Event { what, reasons, wall_ms, index, .. }) => {
             let because: Vec<String> = reasons.iter().map(ToString::to_string).collect();
             let (event, detail) = match what {
-                EventKind::Assigned { resource, from: Some(from), to, epoch, planned: false } => {
+                EventKind::Assigned { resource, from: Some(from), to, epoch, planned: false }
+                    if from != to =>
+                {
                     let detail = json!({
                         "resource": resource, "from": from, "to": to, "epoch": epoch.to_string()
                     });
@@ -66,11 +67,14 @@ pub fn describe(notice: &Notice, state: &model::ClusterState) -> Option<(HookEve
             Some((event, body))
         }
         Notice::Redundancy(change) => {
-            let event =
-                if change.lost { HookEvent::RedundancyLost } else { HookEvent::RedundancyRestored };
+            let event = match change.lost {
+                _ if change.subject.is_certificate() => HookEvent::Certificate,
+                true => HookEvent::RedundancyLost,
+                false => HookEvent::RedundancyRestored,
+            };
             let body = json!({
                 "cluster": cluster, "event": event, "because": [change.what],
-                "detail": { "subject": change.subject }
+                "detail": { "subject": change.subject, "raised": change.lost }
             });
             Some((event, body))
         }
@@ -80,12 +84,7 @@ pub fn describe(notice: &Notice, state: &model::ClusterState) -> Option<(HookEve
 async fn call(hook: HookSpec, body: Value) {
     let mut pause = PAUSE;
     for attempt in 1..=ATTEMPTS {
-        let limit = Duration::from_millis(hook.timeout_ms);
-        let result = match tokio::time::timeout(limit, once(&hook.call, &body)).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("no answer within {} ms", hook.timeout_ms)),
-        };
-        match result {
+        match tell(&hook, &body, machine_roots).await {
             Ok(()) => return,
             Err(why) if attempt == ATTEMPTS => {
                 tracing::error!(hook = ?hook.call, %why, event = %body["event"], "hook given up");
@@ -99,10 +98,24 @@ async fn call(hook: HookSpec, body: Value) {
     }
 }
 
-async fn once(call: &HookCall, body: &Value) -> Result<(), String> {
-    match call {
-        HookCall::Command(command) => run_command(command, body).await,
-        HookCall::Webhook(url) => post(url, body).await,
+/// Calls a hook once: hands `body` to its command, or posts it to its URL. For `https` the
+/// server's certificate must be issued by one of `roots`.
+///
+/// # Errors
+///
+/// Why it was not told, in words: no answer in time, no connection, a certificate that is not
+/// believed, an answer other than 2xx, a command that failed.
+pub async fn tell(hook: &HookSpec, body: &Value, roots: Roots) -> Result<(), String> {
+    let limit = Duration::from_millis(hook.timeout_ms);
+    let once = async {
+        match &hook.call {
+            HookCall::Command(command) => run_command(command, body).await,
+            HookCall::Webhook(url) => post(url, body, roots).await,
+        }
+    };
+    match tokio::time::timeout(limit, once).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {} ms", hook.timeout_ms)),
     }
 }
 
@@ -126,28 +139,47 @@ async fn run_command(command: &[String], body: &Value) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(status.to_string()) }
 }
 
-async fn post(url: &str, body: &Value) -> Result<(), String> {
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or("only http:// webhooks are supported by this version; use a command hook")?;
-    let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let stream = TcpStream::connect(&address).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    let driver = tokio::spawn(connection);
-    let request = hyper::Request::post(format!("/{path}"))
-        .header("host", host)
-        .header("content-type", "application/json")
-        .body(Full::new(bytes::Bytes::from(body.to_string())))
-        .map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    let drained = response.into_body().collect().await;
-    driver.abort();
-    if let Err(error) = drained {
-        tracing::debug!(%error, "the webhook's answer was cut short");
+/// Authorities that a webhook's server may have its certificate from.
+pub type Roots = fn() -> Result<Vec<CertificateDer<'static>>, String>;
+
+/// Those that this machine believes (`SSL_CERT_FILE` and `SSL_CERT_DIR` count). Read for each
+/// call: calls are rare, and an authority that was added counts at once.
+fn machine_roots() -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    match (found.certs.is_empty(), found.errors.first()) {
+        (true, Some(error)) => Err(format!("this machine's authorities can't be read: {error}")),
+        (true, None) => Err("this machine believes no authority: install ca-certificates".into()),
+        _ => Ok(found.certs),
     }
-    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
+}
+
+async fn post(url: &str, body: &Value, roots: Roots) -> Result<(), String> {
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let mut store = RootCertStore::empty();
+    if url.starts_with("https://") {
+        store.add_parsable_certificates(roots()?);
+    }
+    let tls = ClientConfig::builder_with_provider(crate::net::tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    let client = builder.use_preconfigured_tls(tls).build().map_err(|error| told(&error))?;
+    let request = client.post(url).header("content-type", "application/json");
+    let answer = request.body(body.to_string()).send().await.map_err(|error| told(&error))?;
+    match answer.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(format!("it answered {status}")),
+    }
+}
+
+/// An error with its causes: the outermost says only that sending failed.
+fn told(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }

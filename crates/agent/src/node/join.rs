@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::files::{DataDir, FileError, NodeFile};
 use crate::api::{ApiClient, ClientError};
+use crate::identity::rotation::AUTHORITIES_MAX;
 use crate::identity::{
     Authority, Credential, DatagramKey, Identity, IdentityError, IdentityFiles, JoinToken, NodeKey,
     TrustBundle,
@@ -38,6 +39,9 @@ pub struct Welcome {
     pub endpoints: Vec<SocketAddr>,
     /// The authority's key, for voters that run resources: they may issue certificates.
     pub authority_key: Option<String>,
+    /// In the middle of a rotation the other authority's certificate and key, for the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_authorities: Vec<String>,
 }
 
 /// Why a node can't join.
@@ -100,7 +104,11 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
             .first()
             .map(crate::identity::AuthorityCertificate::to_pem)
             .ok_or_else(|| JoinError::Answer("no authority".to_owned()))?;
-        files.save_authority(&Authority::from_pem(&certificate, key)?)?;
+        let mut authorities = vec![Authority::from_pem(&certificate, key)?];
+        for other in welcome.other_authorities.iter().take(AUTHORITIES_MAX - 1) {
+            authorities.push(Authority::from_pem(other, key_section(other)?)?);
+        }
+        files.save_authorities(&authorities.iter().collect::<Vec<_>>())?;
     }
     data.set_node(&NodeFile {
         cluster_id: HEXLOWER.encode(&token.cluster.0),
@@ -114,6 +122,11 @@ pub async fn join(data: &DataDir, token: &JoinToken, node: NodeName) -> Result<W
     })?;
     files.save(&Identity { credential, datagram })?;
     Ok(welcome)
+}
+
+fn key_section(pem: &str) -> Result<&str, JoinError> {
+    let key = pem.find("-----BEGIN PRIVATE KEY-----").map(|at| &pem[at..]);
+    key.ok_or_else(|| JoinError::Answer("an authority without its key".to_owned()))
 }
 
 /// Gets a certificate for a person or program.

@@ -3,7 +3,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brain::member::{Action, InstanceEvent, Running, StartRole, Undone};
 use drivers::client::{ClientError, LauncherClient};
@@ -16,9 +16,10 @@ use model::state::ClusterState;
 use model::{Epoch, ResourceName, Span};
 
 use super::checks::Checks;
+use super::reconnecting::Reconnecting;
 use super::shared::{Shared, lock};
 
-/// Pause between attempts to reach the launcher.
+/// Pause between attempts to reach a launcher that is not there.
 const RETRY: Duration = Duration::from_millis(50);
 /// A guard that saw this long ago that nothing is left may have died since.
 const CLEAR_FOR: Span = Span::from_ms(1_000);
@@ -114,35 +115,12 @@ fn keep(
     port: &LauncherPort,
     specified: &Mutex<Request>,
 ) {
-    let (mut told, mut clear) = (false, false);
+    let (mut again, mut clear) = (Reconnecting::default(), false);
     loop {
-        let (gone, ended): (Sender<()>, Receiver<()>) = channel();
-        let (events, to) = (Arc::clone(shared), Arc::clone(checks));
-        let (guard, resync) = (Mutex::new(None), port.clone());
-        let connected = LauncherClient::connect(&run.launcher_socket(), move |event| {
-            if let Event::Disconnected { reason } = &event {
-                tracing::warn!(%reason, "the launcher is gone");
-                events.give(Input::Instance(InstanceEvent::LauncherDown));
-                // The keeper may have ended with the agent.
-                if gone.send(()).is_err() {
-                    tracing::debug!("nobody waits for the launcher any more");
-                }
-                return;
-            }
-            to.on_event(&event);
-            if let Event::Refused { why: Refusal::AlreadyRunning, .. } = &event {
-                // What we know is not what is: the list says what is.
-                resync.send(&Request::List);
-            }
-            let alive = living_guard(&mut lock(&guard), &event);
-            for input in inputs(event, alive) {
-                events.give(Input::Instance(input));
-            }
-        });
-        let client = match connected {
-            Ok(client) => client,
+        let (client, ended) = match connect(run, shared, checks, port) {
+            Ok(connected) => connected,
             Err(error) => {
-                if !std::mem::replace(&mut told, true) {
+                if again.is_news(&error.to_string()) {
                     tracing::warn!("{error}");
                 }
                 let seen = is_clear(run);
@@ -150,30 +128,75 @@ fn keep(
                     tracing::info!(clear, "what a lost launcher ran");
                     shared.give(Input::Instance(InstanceEvent::Clear(clear)));
                 }
-                std::thread::sleep(RETRY);
+                // One that is not there may be at any moment; one that refuses goes on refusing.
+                let absent = matches!(error, ClientError::Io(_));
+                std::thread::sleep(if absent { RETRY } else { again.after_refusal() });
                 continue;
             }
         };
-        (told, clear) = (false, false);
-        match LeasePage::open(&run.lease_page()) {
-            Ok(page) => lock(&shared.lease).set_page(page),
-            Err(error) => {
-                tracing::warn!("{error}");
-                std::thread::sleep(RETRY);
-                continue;
+        clear = false;
+        let since = Instant::now();
+        let why = match serve(run, shared, port, client, specified) {
+            Ok(()) => {
+                // Ends with the connection; the sender lives in the event function.
+                ended.recv().unwrap_or_else(|_| "its events have ended".to_owned())
             }
-        }
-        shared.publish_lease(drivers::sys::now());
-        if let Err(error) = open(port, client, specified) {
-            tracing::warn!("{error}");
-            continue;
-        }
-        // Ends with the connection; the sender lives in the event function.
-        if ended.recv().is_err() {
-            tracing::debug!("the launcher's events have ended");
-        }
+            Err(why) => why,
+        };
         *lock(&port.0) = None;
+        let pause = again.after(since.elapsed());
+        if again.is_news(&why) {
+            tracing::warn!(reason = why, "the connection to the launcher has ended");
+        }
+        std::thread::sleep(pause);
     }
+}
+
+/// Connects, and has the events become inputs; why the connection ended comes at its end.
+fn connect(
+    run: &RunDir,
+    shared: &Arc<Shared>,
+    checks: &Arc<Checks>,
+    port: &LauncherPort,
+) -> Result<(LauncherClient, Receiver<String>), ClientError> {
+    let (gone, ended): (Sender<String>, Receiver<String>) = channel();
+    let (events, to) = (Arc::clone(shared), Arc::clone(checks));
+    let (guard, resync) = (Mutex::new(None), port.clone());
+    let client = LauncherClient::connect(&run.launcher_socket(), move |event| {
+        if let Event::Disconnected { reason } = event {
+            events.give(Input::Instance(InstanceEvent::LauncherDown));
+            // The keeper may have ended with the agent.
+            if gone.send(reason).is_err() {
+                tracing::debug!("nobody waits for the launcher any more");
+            }
+            return;
+        }
+        to.on_event(&event);
+        if let Event::Refused { why: Refusal::AlreadyRunning, .. } = &event {
+            // What we know is not what is: the list says what is.
+            resync.send(&Request::List);
+        }
+        let alive = living_guard(&mut lock(&guard), &event);
+        for input in inputs(event, alive) {
+            events.give(Input::Instance(input));
+        }
+    })?;
+    Ok((client, ended))
+}
+
+/// Takes the connection into use; why not, where it can't be.
+fn serve(
+    run: &RunDir,
+    shared: &Shared,
+    port: &LauncherPort,
+    client: LauncherClient,
+    specified: &Mutex<Request>,
+) -> Result<(), String> {
+    let page =
+        LeasePage::open(&run.lease_page()).map_err(|error| super::start::with_cause(&error))?;
+    lock(&shared.lease).set_page(page);
+    shared.publish_lease(drivers::sys::now());
+    open(port, client, specified).map_err(|error| error.to_string())
 }
 
 /// Whether somebody sees, while there is no launcher, that nothing of it is active any more: its

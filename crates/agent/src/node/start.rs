@@ -13,9 +13,9 @@ use drivers::run_dir::RunDir;
 use journal::{Replica, ReplicaConfig, Writer};
 use kernel::{Input, Kernel, KernelConfig};
 use model::state::MemberRole;
-use model::{ClusterSpec, NodeName, Profile, ReplicaId, Timers};
+use model::{NodeName, Profile, ReplicaId, Timers};
 
-use super::backend::{NodeBackend, endpoints};
+use super::backend::NodeBackend;
 use super::checks::Checks;
 use super::core::{Core, CoreInput, Ended};
 use super::figures::{Commits, Figures, HeartbeatCounters};
@@ -24,8 +24,9 @@ use super::launcher_link::{LauncherLink, LauncherPort};
 use super::open::{Disk, fetch_outline, open};
 use super::peers::{PeerTable, ports};
 use super::pulse_thread::{PulseThread, bind};
-use super::renewal::Place;
 use super::shared::{HeartbeatPeers, INPUTS_MAX, LeaseBoard, Shared, lock};
+use super::trust::Place;
+use super::vault_run::{self, VaultOptions, VaultRun};
 use crate::api::{ApiServer, Limits, Metrics};
 use crate::identity::{ClusterId, IdentityError};
 use crate::net::Peers;
@@ -45,6 +46,8 @@ pub struct AgentOptions {
     pub data: DataDir,
     /// The run directory, shared with launcher and guard.
     pub run: RunDir,
+    /// The `vault run` to keep alive beside the agent, where one is wanted.
+    pub vault: Option<VaultOptions>,
 }
 
 /// Why an agent can't run, or ended.
@@ -56,6 +59,14 @@ pub enum AgentError {
     /// Identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Another process has the data directory.
+    #[error(
+        "another process holds {}: an agent runs on it already, or a command reads it while it is \
+         stopped. Two on one log would destroy it, so nothing was touched. `fuser -v {}` names \
+         it; end it first, or name another directory with --data",
+        .0.display(), .0.display()
+    )]
+    Held(std::path::PathBuf),
     /// The log.
     #[error("{0}")]
     Log(String),
@@ -99,6 +110,7 @@ pub enum AgentError {
 /// # Errors
 /// [`AgentError`].
 pub fn run(options: &AgentOptions) -> Result<(), AgentError> {
+    let _sole = super::sole::take(&options.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(4)
@@ -122,6 +134,20 @@ struct Agent {
     stop: Arc<AtomicBool>,
     shared: Arc<Shared>,
     api: Option<ApiServer>,
+    vault: Option<VaultKept>,
+}
+
+/// The `vault run` beside the agent: told to stop by the one, gone with the other.
+struct VaultKept {
+    stop: tokio::sync::watch::Sender<bool>,
+    keeping: tokio::task::JoinHandle<()>,
+}
+
+impl VaultKept {
+    fn start(options: VaultOptions, run: VaultRun, runtime: &tokio::runtime::Runtime) -> Self {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        VaultKept { stop, keeping: runtime.spawn(vault_run::keep(options, run, stopped)) }
+    }
 }
 
 impl Agent {
@@ -231,6 +257,7 @@ impl Agent {
         .map_err(|error| AgentError::Io("start its launcher thread", error))?;
         let (notices, noticed) = tokio::sync::mpsc::channel(super::hooks::NOTICES_MAX);
         let (newest_event, newest) = tokio::sync::watch::channel(0);
+        let (reconfigurations, reconfigured) = tokio::sync::watch::channel(0);
         let state = Arc::new(Mutex::new(Arc::new(disk.state)));
         let figures = Figures::new(writer.reader());
         let core = Core {
@@ -245,6 +272,7 @@ impl Agent {
             run: options.run.clone(),
             notices,
             newest_event,
+            reconfigurations,
             state: Arc::clone(&state),
             waiting: BTreeMap::new(),
             operations: 0,
@@ -261,9 +289,14 @@ impl Agent {
             options.data.clone(),
             Arc::clone(&tls),
             Arc::clone(&metrics),
-            move || place(&lock(&known).spec, &me_too),
+            Arc::clone(&shared),
+            reconfigured,
+            move || Place::of(&lock(&known), &me_too),
         );
         runtime.spawn(renewing);
+        let vault_run = VaultRun::default();
+        let vault = options.vault.clone();
+        let vault = vault.map(|vault| VaultKept::start(vault, vault_run.clone(), runtime));
         let backend = Arc::new(NodeBackend {
             shared: Arc::clone(&shared),
             data: options.data.clone(),
@@ -273,6 +306,7 @@ impl Agent {
             newest_event: newest,
             metrics: Arc::clone(&metrics),
             figures,
+            vault_run,
         });
         let api = ApiServer::start(
             runtime.handle(),
@@ -285,7 +319,7 @@ impl Agent {
         .map_err(|error| AgentError::Bind { address: error.address, source: error.source })?;
         tracing::info!(node = %disk.node.node, replica = %me, "agent started");
         let (core, heartbeats) = (Some(core), Some(heartbeats));
-        Ok(Agent { core, heartbeats, stop, shared, api: Some(api) })
+        Ok(Agent { core, heartbeats, stop, shared, api: Some(api), vault })
     }
 
     /// Serves until SIGTERM or SIGINT, or until the core thread ends.
@@ -310,6 +344,8 @@ impl Agent {
                 }
             }
         });
+        // It ends while the leave is taken.
+        self.vault.iter().for_each(|vault| _ = vault.stop.send_replace(true));
         if told {
             self.take_leave();
         }
@@ -320,6 +356,12 @@ impl Agent {
             && heartbeats.join().is_err()
         {
             tracing::error!("the heartbeat thread panicked");
+        }
+        if let Some(vault) = self.vault.take() {
+            let ended = tokio::time::timeout(vault_run::END_WAIT * 2, vault.keeping);
+            if !runtime.block_on(ended).is_ok_and(|ended| ended.is_ok()) {
+                tracing::warn!("`vault run` may live on for a moment");
+            }
         }
         if let Some(api) = self.api.take() {
             runtime.block_on(api.stop(Duration::from_millis(200)));
@@ -347,11 +389,6 @@ impl Agent {
         }
         tracing::warn!("leaving without a longer lease: instances stop if the restart takes long");
     }
-}
-
-fn place(spec: &ClusterSpec, me: &NodeName) -> Place {
-    let links = spec.nodes.get(me).map(|node| node.links.clone()).unwrap_or_default();
-    Place { endpoints: endpoints(spec, me), links }
 }
 
 /// An error with everything behind it, in one line.

@@ -25,7 +25,8 @@ pub const FILE_MAX: u64 = 64 << 20;
 
 /// What is never in the file, in words.
 pub const OMITS: [&str; 6] = [
-    "the authority's private key (identity/authority.key on voters that run resources)",
+    "the authority's private key (identity/authority.key on voters that run resources), also where \
+     a rotation has it sealed",
     "private keys of nodes, for TLS and for datagrams",
     "credentials of operators and viewers",
     "join tokens, used or not: all are void after an import",
@@ -121,6 +122,9 @@ pub struct Source {
 pub fn write(state: &ClusterState, source: &Source) -> String {
     let mut kept = state.clone();
     kept.tokens.clear();
+    if let Some(rotation) = &mut kept.trust.rotation {
+        rotation.sealed.clear();
+    }
     let body = serde_json::to_string(&kept).expect("plain data has an encoding");
     let header = Header {
         format: FORMAT.to_owned(),
@@ -209,6 +213,7 @@ fn contents(state: &ClusterState) -> Vec<String> {
             state.resources.len()
         ),
         format!("the newest {} events, with their reasons", state.history.len()),
+        format!("how far {} repositories of the vault had come", state.repositories.len()),
     ];
     contains.extend(windows(state).into_iter().map(|what| format!("a running {what}")));
     contains

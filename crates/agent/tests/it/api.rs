@@ -9,7 +9,9 @@ use agent::api::{
     ApiClient, ApiServer, Backend, BoxFuture, Call, ClientError, Limits, Metrics, Problem, Refusal,
     Reply, Route, openapi,
 };
-use agent::identity::{Caller, Credential, DatagramKey, JoinToken, NodeKey, Role};
+use agent::identity::{
+    Caller, Credential, DatagramKey, JoinToken, NodeKey, Role, TrustBundle, Validity, wall_s,
+};
 use agent::net::counters::Denied;
 use agent::net::tls::API_PROTOCOL;
 use agent::net::{Port, Refused, Tls};
@@ -52,13 +54,13 @@ impl Backend for Echo {
                 return Reply::Refused(Refusal::Unavailable, problem);
             }
             match call {
-                Call::Status => Reply::Json(json!({ "caller": name })),
+                Call::Status(_) => Reply::Json(json!({ "caller": name })),
                 Call::Metrics => Reply::Text(Metrics::default().encode()),
                 Call::Active(name) => {
                     let yes = name.as_str() == "gateway";
                     Reply::Health { yes, detail: json!({ "active": yes }) }
                 }
-                Call::Explain(resource) => Reply::Refused(
+                Call::Explain(resource, _) => Reply::Refused(
                     Refusal::NotFound,
                     Problem::new("no_resource", format!("no {resource}"), "see `status`"),
                 ),
@@ -120,11 +122,17 @@ impl Api {
 fn example(route: Route) -> (String, Value) {
     let path = route.rule().path.replace("{name}", "gateway").replace("{resource}", "gateway");
     let request = NodeKey::generate().unwrap().request().unwrap();
+    let head = |number: u64| format!("{number}:{}", "0".repeat(64));
     let body = match route {
         Route::CreateToken => json!({ "role": "member" }),
         Route::Join => json!({ "secret": "0".repeat(64), "name": "n", "request": request }),
         Route::Rejoin => json!({ "datagram_key": "1".repeat(64) }),
         Route::Renew => json!({ "request": request }),
+        Route::RecordHead => json!({ "repository": "0".repeat(32), "head": head(1) }),
+        Route::ReportFork => {
+            json!({ "repository": "0".repeat(32), "found": head(1), "known": head(2) })
+        }
+        Route::BeginRotation => json!({}),
         _ => json!({ "switchover": "gateway" }),
     };
     (path, body)
@@ -159,8 +167,13 @@ fn may(route: Route, caller: Option<Role>, expired: bool) -> bool {
         Route::Live | Route::Ready | Route::Active | Route::Join => true,
         Route::Renew => caller.is_some_and(|role| role.is_node() || !expired),
         Route::Rejoin => caller.is_some_and(Role::is_node) && !expired,
-        Route::Operate | Route::Apply | Route::CreateToken | Route::State => {
-            caller == Some(Role::Operator) && !expired
+        Route::Operate
+        | Route::Apply
+        | Route::CreateToken
+        | Route::State
+        | Route::BeginRotation => caller == Some(Role::Operator) && !expired,
+        Route::RecordHead | Route::ReportFork => {
+            caller.is_some_and(|role| role != Role::Viewer) && !expired
         }
         Route::OpenApi
         | Route::Status
@@ -168,7 +181,9 @@ fn may(route: Route, caller: Option<Role>, expired: bool) -> bool {
         | Route::Events
         | Route::Spec
         | Route::Metrics
-        | Route::Position => caller.is_some() && !expired,
+        | Route::Position
+        | Route::Authority
+        | Route::Vault => caller.is_some() && !expired,
     }
 }
 
@@ -213,7 +228,8 @@ async fn every_role_may_call_what_the_table_says_and_nothing_else() {
 fn every_route_is_in_the_table_once_and_described() {
     let document = openapi::document();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), Route::ALL.len());
+    let verbs = paths.values().map(|verbs| verbs.as_object().unwrap().len());
+    assert_eq!(verbs.sum::<usize>(), Route::ALL.len());
     for route in Route::ALL {
         let rule = route.rule();
         let verb = if rule.verb == Verb::Get { "get" } else { "post" };
@@ -337,11 +353,23 @@ async fn bodies_and_parameters_that_cannot_be_are_refused() {
         let outcome = client.post(path, body).await.map(drop);
         assert_eq!(status(&outcome), 400, "{path} {body}");
     }
-    for path in ["/v1/events?after=-1", "/v1/events?more=1", "/v1/explain/NO"] {
+    for path in [
+        "/v1/events?after=-1",
+        "/v1/events?more=1",
+        "/v1/explain/NO",
+        "/v1/status?of=me",
+        "/v1/status?whose=own",
+        "/v1/explain/x?of=",
+    ] {
         assert_eq!(status(&client.get(path).await.map(drop)), 400, "{path}");
     }
-    assert_eq!(api.denied(Denied::Malformed), bad.len() as u64 + 3);
+    assert_eq!(api.denied(Denied::Malformed), bad.len() as u64 + 6);
     assert!(api.echo.calls.lock().unwrap().is_empty());
+    for path in ["/v1/apply?base=x", "/v1/apply?version=1"] {
+        assert_eq!(status(&client.post_text(path, "").await.map(drop)), 400, "{path}");
+    }
+    let applied = client.post_text("/v1/apply?base=7", "[cluster]").await.unwrap();
+    assert!(applied["call"].as_str().unwrap().contains("base: Some(7)"), "{applied}");
     let events = client.get("/v1/events?after=7&limit=999999&wait_ms=999999").await.unwrap();
     assert_eq!(events, json!({ "after": 7, "limit": 1_000, "wait": 20_000 }));
 }
@@ -498,4 +526,65 @@ async fn metrics_are_text_that_names_every_reason() {
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }
+}
+
+/// An HTTP connection that stays open between requests, as a client would keep one.
+struct Kept(tokio_rustls::client::TlsStream<TcpStream>);
+
+impl Kept {
+    async fn open(to: SocketAddr, credential: &Credential) -> Kept {
+        Kept(
+            crate::support::tls(to, Some(credential), agent::net::tls::API_PROTOCOL).await.unwrap(),
+        )
+    }
+
+    /// The head of the answer to a request; none where the connection has ended.
+    async fn ask(&mut self) -> Option<String> {
+        let request = b"GET /v1/status HTTP/1.1\r\nHost: a\r\n\r\n";
+        self.0.write_all(request).await.ok()?;
+        let mut answer = vec![0; 4_096];
+        let read = soon("an answer or an end", self.0.read(&mut answer)).await.ok()?;
+        (read > 0).then(|| String::from_utf8_lossy(&answer[..read]).into_owned())
+    }
+}
+
+/// Judged at every request: a connection that was made before is no way around.
+#[tokio::test]
+async fn a_refused_name_and_a_dropped_authority_end_what_was_open() {
+    let old = Issuer::new();
+    let new = Issuer::of(old.cluster);
+    let both = old.bundle().with(new.authority.certificate().clone()).unwrap();
+    let under = |issuer: &Issuer, bundle: &TrustBundle| {
+        let key = NodeKey::generate().unwrap();
+        let chain = issuer.chain(Role::Voter, "a", &key, Validity::days(wall_s(), 30));
+        Credential::new(bundle.clone(), &chain, key).unwrap()
+    };
+    let tls = Arc::new(Tls::new(&under(&new, &both)).unwrap());
+    let listen = ["127.0.0.1:0".parse().unwrap()];
+    let (echo, metrics) = (Arc::new(Echo::default()), Arc::new(Metrics::default()));
+    let backend = Arc::clone(&echo) as Arc<dyn Backend>;
+    let (of, limits) = (Arc::clone(&tls), Limits::default());
+    let server =
+        ApiServer::start(&Handle::current(), &listen, of, Arc::clone(&metrics), backend, limits);
+    let server = server.unwrap();
+    let to = server.addresses()[0];
+
+    let mut eve = Kept::open(to, &old.credential(Role::Operator, "eve")).await;
+    let mut ann = Kept::open(to, &old.credential(Role::Operator, "ann")).await;
+    let mut bob = Kept::open(to, &new.credential(Role::Viewer, "bob")).await;
+    for kept in [&mut eve, &mut ann, &mut bob] {
+        assert!(kept.ask().await.unwrap().starts_with("HTTP/1.1 200"));
+    }
+    tls.refuse(std::collections::BTreeSet::from(["eve".parse().unwrap()]));
+    let refused = eve.ask().await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("revoked"), "{refused}");
+    assert_eq!(metrics.counters.calls_denied(Denied::Revoked), 1);
+    assert!(ann.ask().await.unwrap().starts_with("HTTP/1.1 200"));
+    tls.replace(&under(&new, &new.bundle())).unwrap();
+    for (who, mut kept) in [("eve", eve), ("ann", ann)] {
+        let ended = async { while kept.ask().await.is_some_and(|a| !a.contains(" 403 ")) {} };
+        soon(who, ended).await;
+        soon(who, async { while kept.ask().await.is_some() {} }).await;
+    }
+    assert!(bob.ask().await.unwrap().starts_with("HTTP/1.1 200"), "of the new one");
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
-use agent::identity::token::{TEXT_MAX, TokenTextError, hash, redeem};
+use agent::identity::token::{TEXT_MAX, TokenTextError};
 use agent::identity::{
     Authority, CertificateRequest, ClusterId, Credential, DatagramKey, Fingerprint, Identity,
-    IdentityError, IdentityFiles, JoinToken, NodeKey, Redeemed, Role, Subject, TokenRefusal,
-    TrustBundle, Validity, wall_s,
+    IdentityError, IdentityFiles, JoinToken, NodeKey, Role, Subject, TrustBundle, Validity,
+    can_write, wall_s, write_file,
 };
-use model::{ClusterMs, NodeName};
+use model::NodeName;
 
 use crate::support::Issuer;
 
@@ -141,35 +141,6 @@ fn a_token_is_read_back_and_every_typo_is_told() {
     assert!(!format!("{token:?}").contains(&data_encoding::HEXLOWER.encode(token.secret())));
 }
 
-#[test]
-fn a_token_is_good_once_for_one_name_until_it_expires() {
-    let token = token();
-    let record = token.record(ClusterMs(1_000));
-    assert_eq!(record.hash, hash(token.secret()));
-    assert!(!format!("{record:?}").contains(&format!("{:?}", token.secret())));
-    let (key, other_key) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
-    let judge = |record, secret, who: &str, key, now| {
-        redeem(record, secret, &name(who), key, ClusterMs(now))
-    };
-    let secret = token.secret();
-    assert_eq!(judge(Some(&record), secret, "n", key, 999), Ok(Redeemed::Now(Role::Member)));
-    assert_eq!(judge(Some(&record), secret, "n", key, 1_000), Err(TokenRefusal::Expired));
-    let bound = Err(TokenRefusal::Name(name("n")));
-    assert_eq!(judge(Some(&record), secret, "m", key, 0), bound);
-    assert_eq!(judge(None, secret, "n", key, 0), Err(TokenRefusal::Unknown));
-    let mut tampered = *secret;
-    tampered[31] ^= 1;
-    assert_eq!(judge(Some(&record), &tampered, "n", key, 0), Err(TokenRefusal::Unknown));
-
-    let mut used = record.clone();
-    used.used = Some((name("n"), key));
-    let again = judge(Some(&used), secret, "n", key, 5_000);
-    assert_eq!(again, Ok(Redeemed::Again(Role::Member)), "its answer was lost");
-    let refused = Err(TokenRefusal::Used(name("n")));
-    assert_eq!(judge(Some(&used), secret, "n", other_key, 0), refused);
-    assert_eq!(judge(Some(&used), secret, "m", key, 0), refused);
-}
-
 struct OnDisk {
     directory: tempfile::TempDir,
     files: IdentityFiles,
@@ -277,4 +248,35 @@ fn start_numbers_only_grow() {
     assert_eq!(disk.files.next_start(5_000).unwrap(), 5_000);
     std::fs::write(disk.path("start"), "x").unwrap();
     assert!(disk.files.next_start(6_000).is_err());
+}
+
+/// A file beside the test program, gone with this.
+struct Bare(std::path::PathBuf);
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_file_named_without_a_directory_is_written_where_one_stands() {
+    let bare = Bare(format!("operator-{}.pem", std::process::id()).into());
+    for text in ["old", "new"] {
+        can_write(&bare.0).unwrap();
+        write_file(&bare.0, text.as_bytes(), 0o600).unwrap();
+        assert_eq!(std::fs::read_to_string(&bare.0).unwrap(), text);
+    }
+}
+
+#[test]
+fn what_can_not_be_written_is_told_before_anything_is_spent() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing/operator.pem");
+    for path in [directory.path(), &missing] {
+        assert!(matches!(can_write(path), Err(IdentityError::File { .. })), "{path:?}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
+    can_write(&directory.path().join("operator.pem")).unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
 }

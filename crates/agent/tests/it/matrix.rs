@@ -27,7 +27,7 @@ use crate::support::{Issuer, attack, soon, tls, until};
 const SECURITY: &str = include_str!("../../../../docs/security.md");
 /// What its head says.
 const HEAD: &str = "| call | nobody | viewer | operator | member | witness | voter \
-                    | expired person | expired node |";
+                    | expired person | expired node | revoked person |";
 /// The row of the port on which nodes speak.
 const PEERS: &str = "peer port";
 
@@ -87,6 +87,7 @@ struct Api {
 fn start(table: fn(Route) -> Rule) -> Api {
     let issuer = Issuer::new();
     let tls = Arc::new(Tls::new(&issuer.credential(Role::Voter, "a")).unwrap());
+    tls.refuse(BTreeSet::from([REVOKED.parse().unwrap()]));
     let backend = Arc::new(Counting::default());
     let listen = ["127.0.0.1:0".parse().unwrap()];
     let (metrics, limits) = (Arc::new(Metrics::default()), Limits::default());
@@ -103,6 +104,9 @@ fn start(table: fn(Route) -> Rule) -> Api {
     Api { issuer, backend, server: server.unwrap() }
 }
 
+/// Whose certificates are refused: people's and programs' of this name, and no node's.
+const REVOKED: &str = "mallory";
+
 /// Everyone who may stand before the door: the column, who exactly, and what is shown.
 fn holders(issuer: &Issuer) -> Vec<(&'static str, String, Option<Credential>)> {
     let mut all = vec![("nobody", "nobody".to_owned(), None)];
@@ -111,6 +115,9 @@ fn holders(issuer: &Issuer) -> Vec<(&'static str, String, Option<Credential>)> {
         let expired = if role.is_node() { "expired node" } else { "expired person" };
         all.push((role.as_str(), name.clone(), Some(issuer.credential(role, &name))));
         all.push((expired, format!("expired {name}"), Some(issuer.expired(role, &name))));
+        // A node that is called alike is another one.
+        let column = if role.is_node() { role.as_str() } else { "revoked person" };
+        all.push((column, format!("{role} {REVOKED}"), Some(issuer.credential(role, REVOKED))));
     }
     all
 }
@@ -134,14 +141,21 @@ fn strangers(issuer: &Issuer) -> Vec<(String, Credential)> {
 fn request(call: &str) -> String {
     let (verb, path) = call.split_once(' ').expect("verb and path");
     let csr = NodeKey::generate().unwrap().request().unwrap();
+    let head = |number: u64| format!("{number}:{}", "0".repeat(64));
     let body = match path {
         _ if verb == "GET" => String::new(),
         "/v1/operations" => json!({ "switchover": { "resource": "gateway" } }).to_string(),
         "/v1/apply" => "[cluster]".to_owned(),
+        "/v1/authority" => json!({ "compromised": false }).to_string(),
         "/v1/tokens" => json!({ "role": "member" }).to_string(),
         "/v1/join" => json!({ "secret": "0".repeat(64), "name": "n", "request": csr }).to_string(),
         "/v1/rejoin" => json!({ "datagram_key": "1".repeat(64) }).to_string(),
         "/v1/renew" => json!({ "request": csr }).to_string(),
+        "/v1/vault/heads" => json!({ "repository": "0".repeat(32), "head": head(1) }).to_string(),
+        "/v1/vault/forks" => {
+            let (found, known) = (head(1), head(2));
+            json!({ "repository": "0".repeat(32), "found": found, "known": known }).to_string()
+        }
         other => panic!("{other} is new: say here what it takes"),
     };
     let path = path.replace("{name}", "gateway").replace("{resource}", "gateway");

@@ -296,7 +296,6 @@ async fn whoever_has_no_business_on_the_peer_port_is_refused_and_counted() {
     let cases = [
         (issuer.credential(Role::Operator, "a"), Refused::Role),
         (issuer.credential(Role::Viewer, "a"), Refused::Role),
-        (issuer.expired(Role::Voter, "a"), Refused::Expired),
         (issuer.credential_within(Role::Voter, "a", tomorrow()), Refused::NotYet),
         (Issuer::new().credential(Role::Voter, "a"), Refused::Cluster),
         (Issuer::of(issuer.cluster).credential(Role::Voter, "a"), Refused::Authority),
@@ -329,7 +328,6 @@ async fn a_node_does_not_speak_to_one_that_is_not_the_expected() {
         (issuer.credential(Role::Voter, "c"), "its certificate says c"),
         (elsewhere.credential(Role::Voter, "b"), "is for cluster"),
         (Issuer::of(issuer.cluster).credential(Role::Voter, "b"), "not believed here"),
-        (issuer.expired(Role::Voter, "b"), "has run out"),
     ] {
         let mut other = Node::start(&credential, 2, &["127.0.0.1"]);
         other.name = "b".to_string();
@@ -356,8 +354,13 @@ async fn a_removed_node_is_cut_off_while_connected() {
 async fn a_renewed_certificate_is_used_for_new_connections() {
     let issuer = Issuer::new();
     let mut b = Node::start(&issuer.credential(Role::Voter, "b"), 2, &["127.0.0.1"]);
-    let expired = issuer.expired(Role::Voter, "a");
-    let tls = Arc::new(Tls::new(&expired).unwrap());
+    let stale = Issuer::of(issuer.cluster).credential(Role::Voter, "a");
+    let stale = Credential::new(
+        issuer.bundle(),
+        &stale.chain_pem(),
+        NodeKey::from_pem(&stale.key().to_pem()).unwrap(),
+    );
+    let tls = Arc::new(Tls::new(&stale.unwrap()).unwrap());
     let options = PeerOptions {
         stall: STALL,
         handshake: Duration::from_secs(5),
@@ -371,10 +374,68 @@ async fn a_renewed_certificate_is_used_for_new_connections() {
     let peers =
         Peers::start(Handle::current(), local, Arc::clone(&tls), options, on_message).unwrap();
     peers.set_peers(&BTreeMap::from([b.as_peer()]));
-    b.refused(Refused::Expired).await;
+    b.refused(Refused::Authority).await;
     tls.replace(&issuer.credential(Role::Voter, "a")).unwrap();
     peers.send(2, text("renewed"));
     assert_eq!(b.receive().await, (1, text("renewed")));
+}
+
+/// The data path does not end by a date: membership is asked instead, at every hello.
+#[tokio::test]
+async fn a_member_whose_certificate_ran_out_takes_part_and_nobody_else_does() {
+    let issuer = Issuer::new();
+    let a = Node::start(&issuer.expired(Role::Voter, "a"), 1, &["127.0.0.1"]);
+    let mut b = Node::start(&issuer.expired(Role::Witness, "b"), 2, &["127.0.0.1"]);
+    a.peers.set_peers(&BTreeMap::from([b.as_peer()]));
+    a.peers.send(2, text("one"));
+    assert_eq!(b.receive().await, (1, text("one")));
+    for (role, refused) in [
+        (Role::Operator, Refused::Role),
+        (Role::Viewer, Refused::Role),
+        (Role::Voter, Refused::Replica),
+    ] {
+        let before = b.counters.connections_refused(Port::Peer, refused);
+        let stranger = Node::start(&issuer.expired(role, "stranger"), 9, &["127.0.0.1"]);
+        stranger.peers.set_peers(&BTreeMap::from([b.as_peer()]));
+        until("refused", || b.counters.connections_refused(Port::Peer, refused) > before).await;
+        assert!(!stranger.peers.stats()[&2].connected(), "{role}");
+    }
+    // Nor is its word taken for a generation.
+    b.generation.store(7, SeqCst);
+    let higher = Node::start(&issuer.expired(Role::Voter, "c"), 3, &["127.0.0.1"]);
+    higher.generation.store(8, SeqCst);
+    higher.peers.set_peers(&BTreeMap::from([b.as_peer()]));
+    b.refused(Refused::Generation).await;
+    assert_eq!(b.superseded.load(SeqCst), 0);
+}
+
+/// Connections of those who renewed in time are not the old authority's: they go on.
+#[tokio::test]
+async fn what_rests_on_the_new_authority_outlives_the_old_one() {
+    let old = Issuer::new();
+    let new = Issuer::of(old.cluster);
+    let both = old.bundle().with(new.authority.certificate().clone()).unwrap();
+    let renewed = |name: &str, bundle: &TrustBundle| {
+        let key = NodeKey::generate().unwrap();
+        let chain = new.chain(Role::Voter, name, &key, Validity::days(wall_s(), 30));
+        let endorsement = old.authority.endorse(&new.authority, wall_s()).unwrap();
+        Credential::new(bundle.clone(), &format!("{chain}{endorsement}"), key).unwrap()
+    };
+    let a = Node::start(&renewed("a", &both), 1, &["127.0.0.1"]);
+    let mut b = Node::start(&renewed("b", &both), 2, &["127.0.0.1"]);
+    a.peers.set_peers(&BTreeMap::from([b.as_peer()]));
+    a.peers.send(2, text("one"));
+    assert_eq!(b.receive().await, (1, text("one")));
+    let changes = a.peers.changes();
+    a.tls.replace(&renewed("a", &new.bundle())).unwrap();
+    b.tls.replace(&renewed("b", &new.bundle())).unwrap();
+    // Several looks at what connections rest on, at each pong.
+    for _ in 0..6 {
+        a.peers.send(2, text("on"));
+        assert_eq!(b.receive().await, (1, text("on")));
+        tokio::time::sleep(STALL / 4).await;
+    }
+    assert_eq!(a.peers.changes(), changes, "the connection was never lost");
 }
 
 #[tokio::test]

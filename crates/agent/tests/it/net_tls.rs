@@ -76,6 +76,66 @@ fn nodes_understand_each_other_at_every_step_of_a_rotation() {
     }
 }
 
+/// Whoever was away in the first step believes the old authority alone, which vouches for the new.
+#[test]
+fn one_that_was_away_believes_the_new_authority_by_the_old_ones_word() {
+    let old = Issuer::new();
+    let new = Issuer::of(old.cluster);
+    let both = old.bundle().with(new.authority.certificate().clone()).unwrap();
+    let endorsed = |by: &Issuer, role: Role| {
+        let key = NodeKey::generate().unwrap();
+        let chain = new.chain(role, "c", &key, Validity::days(wall_s(), 30));
+        let endorsement = by.authority.endorse(&new.authority, wall_s()).unwrap();
+        Credential::new(both.clone(), &format!("{chain}{endorsement}"), key).unwrap()
+    };
+    let away = believing(&old.bundle(), &old, "a");
+    let renewed = endorsed(&old, Role::Voter);
+    assert_eq!(peers(&away, &renewed), Ok(()));
+    assert_eq!(peers(&renewed, &away), Ok(()));
+    // An operator with a credential from before too.
+    let ann = old.credential(Role::Operator, "ann");
+    let api = Tls::new(&renewed).unwrap().now();
+    let client = agent::net::tls::api_client(&ann, agent::net::verify::Expiry::Refuse).unwrap();
+    assert_eq!(handshake(&client, &api.api_server), Ok(()));
+    // Nobody else's word will do, and the old one's does not make an operator a node.
+    let stranger = Issuer::of(old.cluster);
+    for other in [endorsed(&stranger, Role::Voter), endorsed(&old, Role::Operator)] {
+        assert!(peers(&away, &other).is_err());
+        assert!(peers(&other, &away).is_err());
+    }
+    assert!(old.authority.endorse(&Issuer::new().authority, wall_s()).is_err(), "another cluster");
+}
+
+#[test]
+fn after_a_rotation_no_certificate_of_the_old_authority_opens_anything() {
+    // Older than the certificates that ran out.
+    let old = Issuer::since(Issuer::new().cluster, 90);
+    let new = Issuer::of(old.cluster);
+    let after = Tls::new(&believing(&new.bundle(), &new, "d")).unwrap().now();
+    for role in Role::ALL {
+        for (name, old_one) in
+            [("valid", old.credential(role, "x")), ("late", old.expired(role, "x"))]
+        {
+            let both = old.bundle().with(new.authority.certificate().clone()).unwrap();
+            let key = NodeKey::from_pem(&old_one.key().to_pem()).unwrap();
+            let knows_both = Credential::new(both, &old_one.chain_pem(), key).unwrap();
+            let theirs = Tls::new(&knows_both).unwrap().now();
+            let what = format!("{name} {role}");
+            let peer = handshake(&theirs.peer_client, &after.peer_server).unwrap_err();
+            assert!(peer.starts_with("server") && peer.contains("Authority"), "{what}: {peer}");
+            let expiry = agent::net::verify::Expiry::Mark;
+            let client = agent::net::tls::api_client(&knows_both, expiry).unwrap();
+            let api = handshake(&client, &after.api_server).unwrap_err();
+            assert!(api.starts_with("server") && api.contains("Authority"), "{what}: {api}");
+            // Nor does anybody of now speak to it.
+            let dialled = handshake(&after.peer_client, &theirs.peer_server).unwrap_err();
+            // Who is no node can't be a server to begin with.
+            let unfit = !role.is_node() && dialled.contains("server authentication");
+            assert!(dialled.contains("Authority") || unfit, "{what}: {dialled}");
+        }
+    }
+}
+
 #[test]
 fn a_nodes_key_cannot_issue() {
     let issuer = Issuer::new();

@@ -25,10 +25,14 @@ pub(crate) fn run(args: &Args) -> Done {
     check::show(&loaded.diagnostics, args.connect.json)?;
     let Some(new) = &loaded.spec else { return Err(Failure::with(3, "")) };
     let cluster = args.connect.open()?;
+    let mut path = "/v1/apply".to_owned();
     if !args.quiet && !args.connect.json {
-        print!("{}", diff::against(&cluster, new)?);
+        let (diff, version) = diff::against(&cluster, new)?;
+        print!("{diff}");
+        // What was shown is what is done: not on top of what somebody else applied since.
+        path.push_str(&format!("?base={version}"));
     }
-    let answer = cluster.post_text("/v1/apply", &loaded.text)?;
+    let answer = cluster.post_text(&path, &loaded.text)?;
     let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
     output::outcome(&answer, args.connect.json, &format!("Applied as version {version}."))
 }

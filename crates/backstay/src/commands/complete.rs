@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Done {
         return Ok(());
     }
     if let Some(shell) = args.shell {
-        clap_complete::generate(shell, &mut command, "backstay", &mut std::io::stdout());
+        clap_complete::generate(shell, &mut command, "backstay", &mut backstay::stdout::lock());
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent::api::{ApiClient, ClientError};
 use agent::identity::{Credential, read_file};
@@ -9,6 +10,9 @@ use agent::node::files::DataDir;
 use serde_json::Value;
 
 use super::Failure;
+
+/// For so long the coordinator is asked on behalf of whoever wants to look.
+const ELSEWHERE: Duration = Duration::from_millis(700);
 
 /// Options of every command that talks to the cluster.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,10 +40,7 @@ pub(crate) struct Cluster {
 impl Connect {
     /// Gets ready to ask. Nothing is sent yet.
     pub(crate) fn open(&self) -> Result<Cluster, Failure> {
-        let path = match &self.credential {
-            Some(path) => path.clone(),
-            None => DataDir::new(&self.data).operator(),
-        };
+        let path = self.credential_path();
         if !path.exists() {
             return Err(Failure::new(format!(
                 "there is no credential at {}: name a node's directory with --data, or a \
@@ -50,8 +51,7 @@ impl Connect {
         }
         let pem = read_file(&path, true).map_err(Failure::new)?;
         let credential = Credential::from_pem(&pem).map_err(Failure::new)?;
-        let endpoints = if self.api.is_empty() { self.known() } else { self.api.clone() };
-        let client = ApiClient::new(&credential, &endpoints).map_err(failure)?;
+        let client = ApiClient::new(&credential, &self.endpoints()).map_err(failure)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Cluster { client, runtime })
     }
@@ -61,10 +61,18 @@ impl Connect {
         DataDir::new(&self.data)
     }
 
-    /// API addresses that the node in the data directory knows.
-    fn known(&self) -> Vec<SocketAddr> {
-        let data = DataDir::new(&self.data);
-        agent::node::known_endpoints(&data)
+    /// The credential file that was named, or the one of the data directory.
+    pub(crate) fn credential_path(&self) -> PathBuf {
+        let own = || DataDir::new(&self.data).operator();
+        self.credential.clone().unwrap_or_else(own)
+    }
+
+    /// API addresses that were named, or those that the node in the data directory knows.
+    pub(crate) fn endpoints(&self) -> Vec<SocketAddr> {
+        match self.api.is_empty() {
+            true => agent::node::known_endpoints(&DataDir::new(&self.data)),
+            false => self.api.clone(),
+        }
     }
 }
 
@@ -72,6 +80,17 @@ impl Cluster {
     /// GET.
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
         self.runtime.block_on(self.client.get(path)).map_err(failure)
+    }
+
+    /// GET, as the coordinator sees it where it can be reached, else as the node that answers.
+    pub(crate) fn of_coordinator(&self, path: &str) -> Result<Value, Failure> {
+        let path_there = format!("{path}?of=coordinator");
+        let there = async { tokio::time::timeout(ELSEWHERE, self.client.get(&path_there)).await };
+        // One that was just lost is not waited for: whoever asks wants to see what is left.
+        match self.runtime.block_on(there) {
+            Ok(Ok(seen)) => Ok(seen),
+            _ => self.get(path),
+        }
     }
 
     /// POST of JSON.
@@ -100,5 +119,10 @@ pub(crate) fn failure(error: ClientError) -> Failure {
         ClientError::Unknown { .. } => 6,
         ClientError::Answer { .. } | ClientError::Identity(_) => 1,
     };
-    Failure::with(status, error)
+    let passing = match &error {
+        ClientError::Refused { status, problem, .. } => *status == 503 || problem.code == "not-now",
+        ClientError::Unreachable { .. } | ClientError::Circle => true,
+        _ => false,
+    };
+    Failure::with(status, error).passing(passing)
 }

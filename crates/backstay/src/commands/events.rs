@@ -23,6 +23,7 @@ pub(crate) fn run(args: &Args) -> Done {
     let mut after = args.after;
     let mut wait = 0;
     loop {
+        backstay::stdout::end_unread();
         let answer = cluster.get(&format!("/v1/events?after={after}&wait_ms={wait}"))?;
         let events = answer["events"].as_array().cloned().unwrap_or_default();
         if args.connect.json && !args.follow {
@@ -50,11 +51,22 @@ pub(crate) fn line(event: &Value) -> String {
         event["because"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let because =
         if because.is_empty() { String::new() } else { format!(": {}", because.join("; ")) };
-    format!("{at}  {}{because}", what(&event["what"]))
+    format!("{at}  {}{because}", what(event))
 }
 
-fn what(what: &Value) -> String {
-    let (kind, detail) = match what {
+/// What a maintenance covers.
+fn scope(of: &Value) -> String {
+    let known: Option<model::operation::Scope> = serde::Deserialize::deserialize(of).ok();
+    known.map_or_else(|| of.to_string(), |scope| scope.to_string())
+}
+
+/// The node that an event is about; the number of its incarnation where that has no name by now.
+fn named(event: &Value, replica: &str) -> String {
+    event["about"].as_str().map_or_else(|| format!("#{replica}"), str::to_owned)
+}
+
+fn what(event: &Value) -> String {
+    let (kind, detail) = match &event["what"] {
         Value::String(kind) => (kind.as_str(), &Value::Null),
         Value::Object(map) => match map.iter().next() {
             Some((kind, detail)) => (kind.as_str(), detail),
@@ -98,16 +110,71 @@ fn what(what: &Value) -> String {
         "cleared" => format!("failures of {} are forgotten", text("resource")),
         "switchover-began" => format!("switchover of {} to {}", text("resource"), text("to")),
         "switchover-ended" => format!("switchover of {} given up", text("resource")),
-        "maintenance-began" => format!("maintenance of {} began", text("scope")),
-        "maintenance-ended" => format!("maintenance of {} ended", text("scope")),
+        "maintenance-began" => format!("maintenance of {} began", scope(&detail["scope"])),
+        "maintenance-ended" => format!("maintenance of {} ended", scope(&detail["scope"])),
         "drain-began" => format!("{} is being drained", text("node")),
         "drain-ended" => format!("the drain of {} ended", text("node")),
-        "absent" => format!("#{} goes away for a moment", text("replica")),
-        "renounced" => format!("the coordinator hands over to #{}", text("candidate")),
+        "absent" => format!("{} goes away for a moment", named(event, &text("replica"))),
+        "renounced" => {
+            format!("the coordinator hands over to {}", named(event, &text("candidate")))
+        }
         "refounded" => refounded(detail),
         "waited-out" => format!("no lease before generation {} can run", text("generation")),
+        "rotated" => rotated(detail),
+        "certified" => format!("{} has a new certificate", text("name")),
+        "revoked" => format!("certificates of {} are refused", text("name")),
+        other => of_a_repository(other, detail),
+    }
+}
+
+/// What happened to the memory of a repository of the vault.
+fn of_a_repository(kind: &str, detail: &Value) -> String {
+    let text = |key: &str| detail[key].as_str().unwrap_or("?");
+    let repository = format!("repository {}", text("repository"));
+    match kind {
+        "repository-known" => format!("{repository} is remembered, at record {}", text("head")),
+        "forked" => {
+            let (by, found, known) = (text("by"), text("found"), text("known"));
+            format!("{repository} has two histories: {by} showed {found} against {known}")
+        }
+        "fork-cleared" => {
+            format!("what is remembered of {repository} holds, not {}", text("found"))
+        }
+        "head-accepted" => {
+            let (head, before) = (text("head"), text("instead_of"));
+            format!("of {repository} record {head} holds instead of {before}")
+        }
+        "repository-forgotten" => {
+            format!("{repository} is remembered no more, last at {}", text("head"))
+        }
         other => other.to_owned(),
     }
+}
+
+fn rotated(detail: &Value) -> String {
+    let names = |key: &str| -> String {
+        let names = detail[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let short = |key: &str| detail[key].as_str().and_then(|name| name.get(..16)).unwrap_or("?");
+    let (from, to) = (short("from"), short("to"));
+    let mut out = match detail["step"].as_str() {
+        Some("began") => format!("authority {to} is believed beside {from}"),
+        Some("began-compromised") => {
+            format!("authority {to} is believed beside {from}, whose key leaked")
+        }
+        Some("renews") => format!("authority {to} issues in the place of {from}"),
+        Some("finished") => format!("authority {from} is believed no more, {to} alone is"),
+        Some("aborted") => format!("the rotation to authority {to} was broken off"),
+        _ => format!("the rotation to authority {to} turns back to {from}"),
+    };
+    for (key, what) in [("shut_out", "left behind"), ("people", "people shut out")] {
+        let names = names(key);
+        if !names.is_empty() {
+            out += &format!("; {what}: {names}");
+        }
+    }
+    out
 }
 
 fn refounded(detail: &Value) -> String {
@@ -128,4 +195,33 @@ fn refounded(detail: &Value) -> String {
         if off.is_empty() { "none".to_owned() } else { off.join(", ") },
         text("why")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::what;
+
+    #[test]
+    fn what_happened_is_told_in_words_and_names() {
+        let table = [
+            (json!({"maintenance-began": {"scope": {"node": "b"}}}), "maintenance of node b began"),
+            (
+                json!({"maintenance-began": {"scope": {"resource": "gateway"}}}),
+                "maintenance of resource gateway began",
+            ),
+            (
+                json!({"maintenance-ended": {"scope": "cluster"}}),
+                "maintenance of the cluster ended",
+            ),
+            (json!({"renounced": {"candidate": 3}}), "the coordinator hands over to c"),
+            (json!({"absent": {"replica": 3}}), "c goes away for a moment"),
+        ];
+        for (happened, told) in table {
+            assert_eq!(what(&json!({ "what": happened, "about": "c" })), told);
+        }
+        let nameless = json!({ "what": { "renounced": { "candidate": 3 } }, "about": null });
+        assert_eq!(what(&nameless), "the coordinator hands over to #3");
+    }
 }

@@ -22,7 +22,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Done {
-    let answer = args.connect.open()?.get(&format!("/v1/explain/{}", args.resource))?;
+    let cluster = args.connect.open()?;
+    let answer = cluster.of_coordinator(&format!("/v1/explain/{}", args.resource))?;
     if args.connect.json {
         return output::json(&answer);
     }
@@ -32,6 +33,13 @@ pub(crate) fn run(args: &Args) -> Done {
     section("moves, newest first", &answer["moves"], shown);
     section("elsewhere", &answer["elsewhere"], usize::MAX);
     section("failures, newest first", &answer["failures"], shown);
+    if answer["authoritative"] == Value::Bool(false) {
+        let node = answer["node"].as_str().unwrap_or("the node that was asked");
+        println!(
+            "\nThis is what {node} knows. It does not speak for the cluster: what is said here \
+             may be over."
+        );
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agent::identity::{JoinToken, Role, read_file, write_file};
+use agent::identity::{JoinToken, Role, can_write, read_file, write_file};
 use agent::node::files::DataDir;
 use agent::node::join::{JoinError, enrol, join};
 use model::NodeName;
@@ -49,6 +49,8 @@ pub(crate) fn run(args: &Args) -> Done {
     let token = read_token(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if matches!(token.role, Role::Operator | Role::Viewer) {
+        // The token is good once: what it buys must have a place.
+        can_write(&args.credential).map_err(Failure::new)?;
         let credential = runtime.block_on(enrol(&token, args.node.clone())).map_err(failure)?;
         write_file(&args.credential, credential.to_pem().as_bytes(), 0o600)
             .map_err(Failure::new)?;

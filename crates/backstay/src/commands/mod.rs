@@ -6,6 +6,7 @@
 
 mod agent;
 mod apply;
+mod authority;
 mod check;
 mod complete;
 mod confirm;
@@ -23,6 +24,7 @@ mod node;
 mod output;
 mod processes;
 mod recover_quorum;
+mod remembering;
 mod state;
 mod status;
 mod survey;
@@ -58,6 +60,8 @@ enum Command {
     Join(join::Args),
     /// Make a single-use token for a node or a person to join with
     Token(token::Args),
+    /// The cluster's certificate authority: show it, rotate it, renew, revoke
+    Authority(authority::Args),
     /// Run the agent of this node
     Agent(agent::Args),
     /// Run the launcher of this node: parent of all instances
@@ -118,6 +122,7 @@ enum Command {
 pub(crate) struct Failure {
     status: u8,
     text: String,
+    passing: bool,
 }
 
 impl Failure {
@@ -126,9 +131,24 @@ impl Failure {
         Failure::with(1, error)
     }
 
+    /// Whether the cluster refused for a reason that may pass, or could not be asked just now.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.passing
+    }
+
+    /// What is said of it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same, for a reason that may pass.
+    pub(crate) fn passing(self, passing: bool) -> Failure {
+        Failure { passing, ..self }
+    }
+
     /// It failed in a way that has an exit status of its own.
     pub(crate) fn with(status: u8, error: impl Into<Box<dyn Error>>) -> Failure {
-        Failure { status, text: explained(&*error.into()) }
+        Failure { status, text: explained(&*error.into()), passing: false }
     }
 }
 
@@ -163,6 +183,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Measure(args) => measure::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Authority(args) => authority::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Launcher(args) => processes::launcher(&args),
         Command::Guard(args) => processes::guard(&args),
@@ -203,8 +224,12 @@ pub(crate) fn main() -> ExitCode {
 
 /// Daemons log what they do; everything else only what goes wrong. `BACKSTAY_LOG` overrides.
 fn start_logging(command: &Command) {
-    let daemon = matches!(command, Command::Agent(_) | Command::Launcher(_) | Command::Guard(_));
-    let default = if daemon { "info" } else { "warn" };
+    let (default, json) = match command {
+        Command::Agent(args) => ("info", args.json),
+        Command::Launcher(args) => ("info", args.json()),
+        Command::Guard(args) => ("info", args.json()),
+        _ => ("warn", false),
+    };
     let asked = std::env::var("BACKSTAY_LOG").ok();
     let read = asked.as_deref().map(str::parse::<Targets>);
     let filter = match &read {
@@ -214,6 +239,7 @@ fn start_logging(command: &Command) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let lines = if json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     if let (Some(asked), Some(Err(error))) = (&asked, &read) {
         tracing::warn!(

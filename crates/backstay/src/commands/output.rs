@@ -21,6 +21,16 @@ pub(crate) fn outcome(answer: &Value, as_json: bool, done: &str) -> Done {
     Ok(())
 }
 
+/// A table without lines between its cells.
+pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    // On a terminal what is too long goes on in the next line; elsewhere a row stays one line.
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
+    table
+}
+
 /// How long a move took in all, from its timing as the API has it; 0 where it has none.
 pub(crate) fn move_ms(timing: &Value) -> f64 {
     let timing: model::state::Timing = serde::Deserialize::deserialize(timing).unwrap_or_default();

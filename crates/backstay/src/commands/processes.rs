@@ -23,6 +23,9 @@ struct Common {
     /// The directory that agent, launcher and guard share; empty after a boot
     #[arg(long, value_name = "DIR", env = "BACKSTAY_RUN", default_value = "/run/backstay")]
     run: PathBuf,
+    /// Log lines of JSON
+    #[arg(long)]
+    json: bool,
     /// Plants a fault of Backstay itself, to show that it would be noticed; never for real use
     #[arg(long, value_name = "FAULT", hide = true)]
     plant: Vec<String>,
@@ -58,6 +61,20 @@ pub(crate) struct GuardArgs {
     /// A hardware watchdog to feed, such as /dev/watchdog
     #[arg(long, value_name = "DEVICE")]
     watchdog: Option<PathBuf>,
+}
+
+impl LauncherArgs {
+    /// Whether its log is to be JSON.
+    pub(super) fn json(&self) -> bool {
+        self.common.json
+    }
+}
+
+impl GuardArgs {
+    /// Whether its log is to be JSON.
+    pub(super) fn json(&self) -> bool {
+        self.common.json
+    }
 }
 
 /// Options of `keeper`.

@@ -105,6 +105,11 @@ fn export(args: &ExportArgs) -> Done {
     // What was received is read back before it is called an export.
     let file = state_file::read(&text).map_err(Failure::new)?;
     let Some(out) = &args.out else {
+        if args.connect.json {
+            return output::json(&json!({
+                "text": text, "blake3": file.digest, "header": file.header
+            }));
+        }
         print!("{text}");
         return Ok(());
     };

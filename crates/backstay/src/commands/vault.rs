@@ -50,6 +50,12 @@ fn output(json: bool) -> Output {
     Output::of(json)
 }
 
+/// Lets the vault's commands reach a cluster.
+fn reach_clusters() {
+    // A second call sets what is set.
+    _ = vault_cli::cluster::CONNECT.set(super::remembering::connect);
+}
+
 fn code(result: CliResult) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("backstay: {error}");
@@ -63,14 +69,17 @@ fn code(result: CliResult) -> ExitCode {
 }
 
 pub(crate) fn backup(args: &WithOutput<vault_cli::backup::BackupArgs>) -> ExitCode {
+    reach_clusters();
     code(vault_cli::backup::run(&args.args, output(args.json)))
 }
 
 pub(crate) fn restore(args: &WithOutput<vault_cli::restore::RestoreArgs>) -> ExitCode {
+    reach_clusters();
     code(vault_cli::restore::run(&args.args, output(args.json)))
 }
 
 pub(crate) fn vault(args: &VaultArgs) -> ExitCode {
+    reach_clusters();
     code(vault_cli::run(&args.command, output(args.json)))
 }
 

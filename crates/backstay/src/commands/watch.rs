@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Args) -> Done {
     let cluster = args.connect.open()?;
     let mut looks = 0;
     loop {
+        backstay::stdout::end_unread();
         match status::fetch(&cluster) {
             Ok(now) if args.connect.json => println!("{now}"),
             Ok(now) => screen(&status::render(&now))?,
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Done {
 
 /// Home, each line cleared behind its text, the rest of the screen cleared: no flicker.
 fn screen(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = backstay::stdout::lock();
     write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
     out.flush()
 }

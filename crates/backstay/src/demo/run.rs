@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::stage::{Played, Stage};
 use super::summary::{FaultSummary, Judged, Summary};
 use super::{interrupt, table};
+use crate::stdout;
 
 /// Runs the demo. Call it once in a process, from its main thread. The exit status is 0 only
 /// where nothing was lost, doubled or active twice, and nothing was left behind.
@@ -97,11 +98,11 @@ fn summarise(
 fn show(summary: &Summary, json: bool) {
     if json {
         match serde_json::to_string(summary) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => stdout::print(format_args!("{text}\n")),
             Err(error) => eprintln!("backstay: the figures can't be printed: {error}"),
         }
     } else {
-        println!("{}", table::render(summary));
+        stdout::print(format_args!("{}\n", table::render(summary)));
     }
 }
 

@@ -39,7 +39,8 @@ pub(super) struct FaultSummary {
     pub two_active_ms: Number,
     /// What happened, of the last run or of the first that was not clean.
     pub evidence: String,
-    /// Median of the cluster's own figures; nothing where the service did not move.
+    /// Median of the cluster's own figures; nulls where the service did not move.
+    #[serde(serialize_with = "phases_or_nulls")]
     pub phases_ms: Option<Phases>,
     /// Whether every run was clean.
     #[serde(skip)]
@@ -64,6 +65,26 @@ pub(super) struct Number(pub f64);
 impl Serialize for Number {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if self.0 == 0.0 { to.serialize_u64(0) } else { to.serialize_f64(self.0) }
+    }
+}
+
+/// The same keys, whether the service moved or not.
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
+fn phases_or_nulls<S: serde::Serializer>(
+    phases: &Option<Phases>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Default, Serialize)]
+    struct Nulls {
+        detect: (),
+        decide: (),
+        commit: (),
+        fence: (),
+        promote: (),
+    }
+    match phases {
+        Some(phases) => phases.serialize(to),
+        None => Nulls::default().serialize(to),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `backup`: backs up a directory, a file, or a command's output.
 
+use super::cluster;
 use super::opening::{RepositoryArgs, host, protect_memory, workers};
 use super::output::{Output, hex, rate, size, timed, with_progress};
 use super::{CliResult, EXIT_FOUND};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
-use vault::postgres::{ConnInfo, PostgresSource};
+use vault::postgres::{ConnInfo, PostgresSource, ReplicatedSource};
 use vault::source::Source;
 use vault::source::command::CommandSource;
 use vault::source::directory::DirectorySource;
@@ -33,6 +34,10 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "CONNECTION", requires = "name",
         conflicts_with_all = ["command", "path", "exclude", "one_file_system"])]
     pub(crate) postgres: Option<String>,
+    /// The server sends its files over the replication protocol: for one whose data directory is
+    /// out of reach. The role needs the right to replicate only; every backup reads everything.
+    #[arg(long, requires = "postgres")]
+    pub(crate) over_replication: bool,
     /// The source's name in the repository; the path where none is given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -71,6 +76,8 @@ struct Shown {
     skipped: Vec<(String, String)>,
     skipped_more: u64,
     head: String,
+    /// Whether the cluster remembers it; none where no cluster is asked.
+    remembered: Option<bool>,
 }
 
 /// Runs the command.
@@ -80,7 +87,7 @@ struct Shown {
 pub(crate) fn run(args: &BackupArgs, output: Output) -> CliResult {
     protect_memory();
     let (source, name) = source(args)?;
-    let mut repository = args.opening.open()?;
+    let mut repository = args.opening.open_whoever_is_silent()?;
     let counters = Arc::new(Counters::default());
     let request = BackupRequest {
         name,
@@ -100,10 +107,14 @@ pub(crate) fn run(args: &BackupArgs, output: Output) -> CliResult {
     if let Some(warning) = &outcome.warning {
         eprintln!("warning: the next backup will take longer: {warning}");
     }
-    let shown = shown(&outcome, took, repository.chain().head.to_string());
-    let incomplete = !shown.skipped.is_empty();
+    let told = cluster::tell(&mut repository);
+    let mut shown = shown(&outcome, took, repository.chain().head.to_string());
+    shown.remembered = *told.as_ref().unwrap_or(&Some(false));
+    let is_wrong = !shown.skipped.is_empty() || shown.remembered == Some(false);
     output.show(&shown, text);
-    Ok(if incomplete { ExitCode::from(EXIT_FOUND) } else { ExitCode::SUCCESS })
+    // The backup is made; that the repository is not what the cluster remembers comes last.
+    told?;
+    Ok(if is_wrong { ExitCode::from(EXIT_FOUND) } else { ExitCode::SUCCESS })
 }
 
 fn source(args: &BackupArgs) -> Result<(Box<dyn Source>, String)> {
@@ -111,8 +122,12 @@ fn source(args: &BackupArgs) -> Result<(Box<dyn Source>, String)> {
         return Ok((Box::new(CommandSource::new(command, name)), name.clone()));
     }
     if let (Some(connection), Some(name)) = (&args.postgres, &args.name) {
-        let source = PostgresSource::new(ConnInfo::parse(connection)?, name)?;
-        return Ok((Box::new(source), name.clone()));
+        let info = ConnInfo::parse(connection)?;
+        let source: Box<dyn Source> = match args.over_replication {
+            true => Box::new(ReplicatedSource::new(info, name)?),
+            false => Box::new(PostgresSource::new(info, name)?),
+        };
+        return Ok((source, name.clone()));
     }
     let path = args.path.as_ref();
     let path = path.ok_or_else(|| VaultError::Refused("say what to back up".to_owned()))?;
@@ -141,6 +156,7 @@ fn shown(outcome: &BackupOutcome, took: Duration, head: String) -> Shown {
         skipped: backup.skipped.iter().map(|s| (s.path.clone(), s.why.clone())).collect(),
         skipped_more: backup.skipped_more,
         head,
+        remembered: None,
     }
 }
 
@@ -161,6 +177,11 @@ fn text(shown: &Shown) -> String {
         shown.root,
         shown.head,
     );
+    text += match shown.remembered {
+        None => "",
+        Some(true) => ", remembered by the cluster",
+        Some(false) => ", NOT remembered by the cluster",
+    };
     if !shown.position.is_empty() {
         text += &format!("\n  position {}", shown.position);
     }

@@ -5,7 +5,6 @@ use super::opening::{DeletionArgs, RepositoryArgs};
 use super::output::{Output, size};
 use clap::Args;
 use serde::Serialize;
-use std::process::ExitCode;
 use vault::cleanup::{CleanupReport, CleanupRequest};
 
 /// Give back the room of what nothing needs. Safe beside running backups: what is not needed
@@ -48,7 +47,7 @@ pub(crate) fn run(args: &CleanupArgs, output: Output) -> CliResult {
         waiting: report.waiting,
     };
     output.show(&shown, text);
-    Ok(ExitCode::SUCCESS)
+    super::cluster::end(&mut repository)
 }
 
 fn text(shown: &Shown) -> String {

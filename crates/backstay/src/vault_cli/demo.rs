@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::backup::{BackupOutcome, BackupRequest};
 use vault::blobs::ReadBuffers;
 use vault::keys::wrap::Holder;
 use vault::repository::{InitRequest, NewRecipient, OpenOptions, Repository};
@@ -187,17 +187,8 @@ impl Stage {
 
     fn back_up(&mut self, step: &'static str) -> Result<BackupOutcome> {
         let source = DirectorySource::new(&self.ledger, &[], false)?;
-        let request = BackupRequest {
-            name: "ledger".to_owned(),
-            host: "demo".to_owned(),
-            source: &source,
-            parent: Parent::Newest,
-            workers: super::opening::workers(),
-            before: None,
-            after: None,
-            block_memory: None,
-            counters: Arc::new(Counters::default()),
-        };
+        let workers = super::opening::workers();
+        let request = BackupRequest::plain("ledger", "demo", &source, workers);
         let (outcome, took) = timed(|| vault::backup::run(&mut self.repository, &request));
         let outcome = outcome?;
         let statistics = outcome.backup.statistics;

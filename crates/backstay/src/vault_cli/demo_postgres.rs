@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use vault::backup::{BackupRequest, Counters, Parent};
+use vault::backup::BackupRequest;
 use vault::keys::wrap::Holder;
 use vault::postgres::recovery::{Choice, Log, RecoverRequest, Target, plan, recover};
 use vault::postgres::rehearsal::{PrivateServer, RehearsalRequest, find_newest, rehearse};
@@ -152,16 +152,10 @@ impl Stage {
 
     fn back_up(&mut self, step: &'static str) -> Result<()> {
         let source = PostgresSource::new(self.server.info("postgres"), "ledger")?;
+        let workers = super::opening::workers();
         let request = BackupRequest {
-            name: "ledger".to_owned(),
-            host: "demo".to_owned(),
-            source: &source,
-            parent: Parent::Newest,
-            workers: super::opening::workers(),
-            before: None,
-            after: None,
             block_memory: Some(self.folder.join("state")),
-            counters: Arc::new(Counters::default()),
+            ..BackupRequest::plain("ledger", "demo", &source, workers)
         };
         self.repository.refresh()?;
         let (outcome, took) = timed(|| vault::backup::run(&mut self.repository, &request));

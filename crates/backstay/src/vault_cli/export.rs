@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ExportArgs, _output: Output) -> CliResult {
     let path = args.path.as_bytes();
     match &args.out {
         None => {
-            vault::export::to_tar(&blobs, backup, path, std::io::stdout().lock())?;
+            vault::export::to_tar(&blobs, backup, path, super::stdout::lock())?;
         }
         Some(name) => {
             let failed = |action| VaultError::file(action, name.clone());

@@ -88,7 +88,7 @@ pub(crate) fn run(args: &ForgetArgs, output: Output) -> CliResult {
             Ok(record) => {
                 shown.record = Some(record);
                 output.show(&shown, text);
-                return Ok(ExitCode::SUCCESS);
+                return super::cluster::end(&mut repository);
             }
             // By rules it is decided anew, with what the other one left; what an operator named
             // is not.

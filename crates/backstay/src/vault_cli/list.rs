@@ -107,7 +107,7 @@ struct Line<'a> {
 
 /// One line an entry, written as they are read: a million of them need no memory.
 fn entries(walk: Walk<'_>, find: Option<&str>, output: Output) -> CliResult {
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(super::stdout::lock());
     let failed = || VaultError::file("write", "the output");
     for step in walk {
         match step {

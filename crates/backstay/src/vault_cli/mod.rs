@@ -5,14 +5,17 @@
 //! something is wrong: damage found, files skipped, sides that differ.
 
 pub(crate) mod backup;
+pub(crate) mod beside;
 pub(crate) mod check_proof;
 pub(crate) mod cleanup;
+pub(crate) mod cluster;
 pub(crate) mod compare;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod demo_postgres;
 pub(crate) mod export;
 pub(crate) mod forget;
+pub(crate) mod heads;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod list;
@@ -20,6 +23,7 @@ pub(crate) mod opening;
 pub(crate) mod output;
 pub(crate) mod prove;
 pub(crate) mod prove_restore;
+pub(crate) mod record;
 pub(crate) mod restore;
 pub(crate) mod restore_postgres;
 pub(crate) mod run;
@@ -33,6 +37,8 @@ pub(crate) mod wal;
 use clap::Subcommand;
 use output::Output;
 use std::process::ExitCode;
+// The root's, which is the binary or a test of the vault.
+use super::stdout;
 
 /// The result of a command.
 pub(crate) type CliResult = Result<ExitCode, vault::VaultError>;
@@ -75,6 +81,10 @@ pub(crate) enum VaultCommand {
     Wal(wal::WalCommand),
     /// Run backups, proofs, verification and clean-up when they are due, in the foreground.
     Run(run::RunArgs),
+    /// Tell the cluster how far the repository has come.
+    Record(record::RecordArgs),
+    /// List what the cluster remembers of repositories, or have the last word on a fork.
+    Heads(heads::HeadsArgs),
     /// Try whether a place is safe for a repository.
     Selftest(selftest::SelftestArgs),
 }
@@ -101,6 +111,8 @@ pub(crate) fn run(command: &VaultCommand, output: Output) -> CliResult {
         VaultCommand::Key(command) => key::run(command, output),
         VaultCommand::Wal(command) => wal::run(command),
         VaultCommand::Run(args) => run::run(args, output),
+        VaultCommand::Record(args) => record::run(args, output),
+        VaultCommand::Heads(args) => heads::run(args, output),
         VaultCommand::Selftest(args) => selftest::run(args, output),
     }
 }

@@ -1,5 +1,6 @@
 //! The arguments with which a repository is opened, shared by all commands.
 
+use super::cluster::ClusterArgs;
 use age::x25519::Identity;
 use clap::Args;
 use std::io::Read;
@@ -38,7 +39,20 @@ pub(crate) struct RepositoryArgs {
     #[arg(long, value_name = "HEAD")]
     pub(crate) expect_head: Option<String>,
     #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    #[command(flatten)]
     pub(crate) limits: LimitArgs,
+}
+
+/// What an opening asks the cluster, where one is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    /// Without its answer nothing is opened.
+    Needed,
+    /// Its silence is told.
+    Wanted,
+    /// Nothing.
+    Nothing,
 }
 
 /// What a run may use.
@@ -168,13 +182,42 @@ impl RepositoryArgs {
         Ok(OpenOptions { memory, expect, pacer, ..OpenOptions::default() })
     }
 
-    /// Opens the repository, and says what its chain lacks.
+    /// Opens the repository, and says what its chain lacks. Where a cluster is named, it contains
+    /// what that remembers.
     ///
     /// # Errors
     /// See [`Repository::open`].
     pub(crate) fn open(&self) -> Result<Repository> {
+        self.open_asking(Asking::Needed)
+    }
+
+    /// Opens it for a backup, which no silent cluster hinders.
+    ///
+    /// # Errors
+    /// See [`Repository::open`].
+    pub(crate) fn open_whoever_is_silent(&self) -> Result<Repository> {
+        self.open_asking(Asking::Wanted)
+    }
+
+    /// Opens it and asks nobody: a server that recovers must not wait for a cluster.
+    ///
+    /// # Errors
+    /// See [`Repository::open`].
+    pub(crate) fn open_alone(&self) -> Result<Repository> {
+        self.open_asking(Asking::Nothing)
+    }
+
+    fn open_asking(&self, asking: Asking) -> Result<Repository> {
         let store = vault::store::location::open(&self.repository)?;
-        let repository = Repository::open(store, &self.identity()?, self.options()?)?;
+        let cluster = match asking {
+            Asking::Nothing => None,
+            asking => self.cluster.link(asking == Asking::Needed),
+        };
+        let options = OpenOptions { cluster, ..self.options()? };
+        let repository = Repository::open(store, &self.identity()?, options)?;
+        for note in repository.notes() {
+            eprintln!("warning: {note}");
+        }
         for problem in &repository.chain().problems {
             eprintln!("warning: record {} of the chain: {}", problem.seq, problem.what);
         }

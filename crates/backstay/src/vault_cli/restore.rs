@@ -96,7 +96,7 @@ pub(crate) fn run(args: &RestoreArgs, output: Output) -> CliResult {
     let (seq, backup) = args.which.find(&repository)?;
     let blobs = repository.blobs()?;
     if args.stdout {
-        let mut out = std::io::stdout().lock();
+        let mut out = super::stdout::lock();
         vault::restore::to_stream(&blobs, backup, args.path.as_bytes(), &mut out)?;
         return Ok(ExitCode::SUCCESS);
     }

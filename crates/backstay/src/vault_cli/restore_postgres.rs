@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vault::chain::SourceKind;
-use vault::postgres::Lsn;
 use vault::postgres::recovery::{Choice, Log, Plan, RecoverRequest, Target, plan, recover};
+use vault::postgres::{Lsn, is_unfinished};
 use vault::repository::Repository;
 use vault::restore::RestoreCounters;
 use vault::{Result, VaultError};
@@ -56,6 +56,11 @@ pub(crate) fn run(args: &RestoreArgs, repository: &Repository, output: Output) -
     let choice = Choice { source: args.which.source.clone(), backup: args.which.backup };
     let plan = plan(repository, &choice, target(args)?)?;
     let place = args.target.clone().unwrap_or_else(|| PathBuf::from(&plan.backup.origin));
+    if args.target.is_none() && !place.is_absolute() {
+        let what = "the server sent this backup over the replication protocol, from where no one \
+                    here knows: say with --target where it goes";
+        return Err(VaultError::Refused(what.to_owned()));
+    }
     let place = std::path::absolute(&place).map_err(VaultError::file("find", place))?;
     let counters = Arc::new(RestoreCounters::default());
     let request = RecoverRequest {
@@ -145,7 +150,8 @@ fn set_aside(repository: &Repository, plan: &Plan, place: &Path) -> Result<Optio
         )));
     }
     vault::verify::require_chunks(&repository.blobs()?, b"", &plan.backup.top)?;
-    if !place.exists() {
+    // A restore that was broken off had set aside what it replaces; it goes on where it ended.
+    if !place.exists() || is_unfinished(place) {
         return Ok(None);
     }
     let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();

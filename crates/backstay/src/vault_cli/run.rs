@@ -1,12 +1,16 @@
 //! `vault run`: does what the schedule says, in the foreground. What runs when is decided by
 //! `vault::schedule`; this carries it out: a child for each run, the book before it.
 
+use super::beside;
+use super::cluster::ClusterArgs;
 use super::opening::{RepositoryArgs, schedule_file};
 use super::output::{Output, moment};
 use super::run_child::{Children, carry_out};
+use super::schedule_status::JobRow;
 use super::{CliResult, EXIT_FOUND};
 use clap::Args;
 use jiff::tz::TimeZone;
+use model::vault::RepositoryId;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,14 +18,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use vault::cluster::Cluster;
 use vault::repository::wall_clock;
 use vault::schedule::{
-    Action, Book, BookLock, Event, JobKey, Machine, Now, Outcome, ScheduleFile, book_path, orders,
+    Action, Book, BookLock, Event, JobKey, Machine, Now, Outcome, Plan, ScheduleFile, Seen,
+    book_path, orders,
 };
 use vault::{Result, VaultError};
 
 /// However far away the next run is: a clock that was set is noticed after this.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often the cluster is asked where things are to be done.
+const WATCH_EVERY: Duration = Duration::from_secs(10);
 /// Ended by a second signal.
 const EXIT_SIGNAL: i32 = 130;
 
@@ -37,6 +45,10 @@ pub(crate) struct RunArgs {
     /// Do what is due now, and end: for cron and timers.
     #[arg(long)]
     pub(crate) once: bool,
+    /// For whoever keeps it alive: work below everything else, tell as JSON what will be done, and
+    /// end with standard input
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) supervised: bool,
 }
 
 /// What is told, one line each.
@@ -49,10 +61,20 @@ struct Told<'a> {
     detail: Option<&'a str>,
 }
 
+/// What is to be done, for whoever keeps this alive.
+#[derive(Serialize)]
+struct Foreseen {
+    outlook: Vec<JobRow>,
+}
+
 /// What reaches the loop.
-enum Input {
+pub(crate) enum Input {
+    /// A run ended.
     Ended(JobKey, Outcome),
+    /// A signal to end.
     Signal,
+    /// The cluster was asked.
+    Cluster(Option<Seen>),
 }
 
 /// Runs the command.
@@ -60,10 +82,15 @@ enum Input {
 /// # Errors
 /// Where the schedule, the book or the repository cannot be used at all.
 pub(crate) fn run(args: &RunArgs, output: Output) -> CliResult {
-    let file = ScheduleFile::read(&args.schedule)?;
+    let mut file = ScheduleFile::read(&args.schedule)?;
+    let cluster = args.opening.cluster.with(file.cluster.as_ref());
+    if cluster.cluster {
+        file.cluster.get_or_insert_default();
+    }
+    let opening = RepositoryArgs { cluster, ..args.opening.clone() };
     // A wrong key or place is said now, and not at night.
-    drop(args.opening.open()?);
-    let book = Book::new(book_path(&args.opening.state_dir, &args.opening.repository));
+    let repository = RepositoryId(opening.open_whoever_is_silent()?.ring().repository);
+    let book = Book::new(book_path(&opening.state_dir, &opening.repository));
     let lock = book.lock()?;
     let zone = TimeZone::system();
     let now = Now { ms: wall_clock()(), zone: &zone };
@@ -72,14 +99,76 @@ pub(crate) fn run(args: &RunArgs, output: Output) -> CliResult {
     if !args.once {
         watch_signals(inputs_in.clone())?;
     }
+    if args.supervised {
+        beside::work_below_everything();
+        beside::end_with_standard_input(inputs_in.clone());
+    }
+    let output = if args.supervised { Output::Json } else { output };
     let children = Arc::new(Children::default());
-    let runner =
-        Runner { args, file, book, lock, zone, machine, output, inputs_in, children, worst: 0 };
+    let watch = Watch::new(&opening.cluster, file.plan(), repository);
+    let mut runner = Runner {
+        args,
+        opening,
+        file,
+        book,
+        lock,
+        zone,
+        machine,
+        output,
+        inputs_in,
+        children,
+        worst: 0,
+    };
+    if watch.is_needed() {
+        runner.step(Event::Cluster(watch.look()))?;
+        if !args.once {
+            watch.go_on(runner.inputs_in.clone());
+        }
+    }
     runner.run(&inputs)
+}
+
+/// What asks the cluster where things are to be done.
+pub(crate) struct Watch {
+    cluster: Arc<dyn Cluster>,
+    plan: Plan,
+    repository: RepositoryId,
+}
+
+impl Watch {
+    /// Nothing is asked yet.
+    pub(crate) fn new(args: &ClusterArgs, plan: Plan, repository: RepositoryId) -> Watch {
+        Watch { cluster: args.connect(), plan, repository }
+    }
+
+    /// Whether any job has a place in the cluster.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.plan.jobs.iter().any(|job| job.only.is_some())
+    }
+
+    /// This machine's own node knows enough: what it says late is made up for by turns.
+    pub(crate) fn look(&self) -> Option<Seen> {
+        match self.cluster.view(true) {
+            Ok(view) => {
+                Some(Seen::of(&view, &self.plan, self.cluster.me().as_ref(), self.repository))
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn go_on(self, inputs: Sender<Input>) {
+        std::thread::spawn(move || {
+            while inputs.send(Input::Cluster(self.look())).is_ok() {
+                std::thread::sleep(WATCH_EVERY);
+            }
+        });
+    }
 }
 
 struct Runner<'a> {
     args: &'a RunArgs,
+    /// How the repository is opened, with what the schedule says of the cluster.
+    opening: RepositoryArgs,
     file: ScheduleFile,
     book: Book,
     lock: BookLock,
@@ -115,6 +204,7 @@ impl Runner<'_> {
                     eprintln!("ending when what is under way has ended; again to break it off");
                     Event::Stop
                 }
+                Ok(Input::Cluster(seen)) => Event::Cluster(seen),
                 Err(RecvTimeoutError::Timeout) => Event::Look,
                 Err(RecvTimeoutError::Disconnected) => return Ok(ExitCode::from(self.worst)),
             };
@@ -137,6 +227,11 @@ impl Runner<'_> {
                 Action::Start(key) => self.start(key)?,
             }
         }
+        if self.args.supervised {
+            let outlook = self.machine.outlook(&now).into_iter().map(JobRow::of).collect();
+            let line = serde_json::to_string(&Foreseen { outlook });
+            println!("{}", line.expect("a line always encodes"));
+        }
         Ok(())
     }
 
@@ -144,7 +239,7 @@ impl Runner<'_> {
         self.tell(&key, "begins", None);
         let runs = self.machine.past().get(&key).map_or(0, |past| past.runs);
         let orders = orders(&self.file, &key, runs);
-        let opening = self.args.opening.clone();
+        let opening = self.opening.clone();
         let share = || self.lock.share().map_err(VaultError::file("keep", "the lock"));
         let locks: Result<Vec<_>> = orders.iter().map(|_| share()).collect();
         let (locks, inputs, children) = (locks?, self.inputs_in.clone(), self.children.clone());

@@ -70,6 +70,20 @@ fn one(opening: &RepositoryArgs, order: &Order, lock: File, children: &Children)
     command.env("BACKSTAY_REPOSITORY", &opening.repository);
     command.env("BACKSTAY_KEY_FILE", &opening.key);
     command.env("BACKSTAY_STATE_DIR", &opening.state_dir);
+    let cluster = &opening.cluster;
+    command.env("BACKSTAY_VAULT_CLUSTER", if cluster.cluster { "1" } else { "0" });
+    if cluster.cluster {
+        command.env("BACKSTAY_DATA", &cluster.data);
+        let api: Vec<String> = cluster.api.iter().map(ToString::to_string).collect();
+        let credential = cluster.credential.as_ref().map(|path| path.as_os_str().to_owned());
+        let api = (!api.is_empty()).then(|| api.join(",").into());
+        for (name, value) in [("BACKSTAY_CREDENTIAL", credential), ("BACKSTAY_API", api)] {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    }
     // Its standard input is the lock: it lives as long as the child.
     command.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let child = match command.spawn() {
@@ -92,7 +106,7 @@ fn wait(mut child: Child) -> Outcome {
     match status {
         Ok(status) if status.success() => Outcome::Done,
         Ok(status) if status.code() == Some(i32::from(EXIT_FOUND)) => {
-            Outcome::Found(one_line(if said.is_empty() { &complained } else { &said }))
+            Outcome::Found(one_line(&format!("{complained}\n{said}")))
         }
         Ok(status) => Outcome::Failed(match one_line(&complained) {
             text if text.is_empty() => status.to_string(),

@@ -2,7 +2,9 @@
 
 use super::opening::RepositoryArgs;
 use super::output::{ago, moment};
+use super::run::Watch;
 use jiff::tz::TimeZone;
+use model::vault::RepositoryId;
 use serde::Serialize;
 use std::path::Path;
 use vault::Result;
@@ -22,15 +24,38 @@ pub(crate) struct JobRow {
     trouble: Option<String>,
 }
 
+impl JobRow {
+    /// As it is told.
+    pub(crate) fn of(o: Outlook) -> JobRow {
+        JobRow {
+            job: o.key.kind.word(),
+            next_ms: o.next_ms,
+            why: o.why,
+            source: o.key.source,
+            last_ms: o.past.done_ms,
+            last_took_ms: o.past.took_ms,
+            runs: o.past.runs,
+            failures: o.past.failures,
+            trouble: o.past.trouble,
+        }
+    }
+}
+
 /// The jobs of a schedule; none where there is no such file.
 ///
 /// # Errors
 /// Where the file or the book cannot be read.
-pub(crate) fn jobs(opening: &RepositoryArgs, file: &Path, now_ms: i64) -> Result<Vec<JobRow>> {
+pub(crate) fn jobs(
+    opening: &RepositoryArgs,
+    file: &Path,
+    repository: RepositoryId,
+    now_ms: i64,
+) -> Result<Vec<JobRow>> {
     if !file.exists() {
         return Ok(Vec::new());
     }
-    let plan = ScheduleFile::read(file)?.plan();
+    let file = ScheduleFile::read(file)?;
+    let plan = file.plan();
     let book = Book::new(book_path(&opening.state_dir, &opening.repository));
     let mut past = book.read()?;
     // A run that nobody carries out any more was broken off.
@@ -39,20 +64,19 @@ pub(crate) fn jobs(opening: &RepositoryArgs, file: &Path, now_ms: i64) -> Result
     let running: Vec<_> = began.map(|(key, p)| (key.clone(), p.running_since_ms.take())).collect();
     let zone = TimeZone::system();
     let now = Now { ms: now_ms, zone: &zone };
-    let outlook = Machine::new(plan, past, &now).outlook(&now);
+    let watch = Watch::new(&opening.cluster.with(file.cluster.as_ref()), plan.clone(), repository);
+    let mut machine = Machine::new(plan, past, &now);
+    if watch.is_needed() {
+        machine.see(watch.look(), &now);
+    }
+    let outlook = machine.outlook(&now);
     let row = |o: Outlook| {
         let is_running = running.iter().any(|(key, _)| *key == o.key);
-        JobRow {
-            job: o.key.kind.word(),
-            next_ms: o.next_ms.filter(|_| !is_running),
-            why: if is_running { Why::Running } else { o.why },
-            source: o.key.source,
-            last_ms: o.past.done_ms,
-            last_took_ms: o.past.took_ms,
-            runs: o.past.runs,
-            failures: o.past.failures,
-            trouble: o.past.trouble,
+        let mut row = JobRow::of(o);
+        if is_running {
+            (row.next_ms, row.why) = (None, Why::Running);
         }
+        row
     };
     Ok(outlook.into_iter().map(row).collect())
 }

@@ -5,6 +5,7 @@ use super::opening::{RepositoryArgs, schedule_file};
 use super::output::{Output, ago, hex, moment, size};
 use super::schedule_status::{self, JobRow, escaped};
 use clap::Args;
+use model::vault::RepositoryId;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,7 +69,10 @@ struct Shown {
 /// Where the repository cannot be opened.
 pub(crate) fn run(args: &StatusArgs, output: Output) -> CliResult {
     let repository = args.opening.open()?;
-    let jobs = schedule_status::jobs(&args.opening, &args.schedule, repository.now_ms())?;
+    let jobs = {
+        let (id, now_ms) = (RepositoryId(repository.ring().repository), repository.now_ms());
+        schedule_status::jobs(&args.opening, &args.schedule, id, now_ms)?
+    };
     let shown = gather(&repository, jobs)?;
     match args.metrics {
         true => println!("{}", metrics(&shown)),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use vault::VaultError;
+use vault::error::explain;
 use vault::verify::{Depth, VerifyRequest};
 
 /// Say what of the repository can be restored.
@@ -45,7 +46,7 @@ struct Shown {
 /// # Errors
 /// Where the repository cannot be opened or the store fails.
 pub(crate) fn run(args: &VerifyArgs, output: Output) -> CliResult {
-    let repository = args.opening.open()?;
+    let mut repository = args.opening.open()?;
     let depth = match &args.part {
         Some(text) => part(text, repository.now_ms())?,
         None if args.bytes => Depth::Bytes,
@@ -80,6 +81,15 @@ pub(crate) fn run(args: &VerifyArgs, output: Output) -> CliResult {
         took_ms: took.as_millis() as u64,
     };
     output.show(&shown, text);
+    // Whoever may only look verifies, too, and tells nobody.
+    if shown.intact
+        && let Err(error) = vault::cluster::commit(&mut repository)
+    {
+        match error {
+            VaultError::NotRecorded { .. } => eprintln!("warning: {}", explain(&error)),
+            error => return Err(error),
+        }
+    }
     Ok(if shown.intact { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FOUND) })
 }
 

@@ -116,7 +116,7 @@ fn stream(args: &StreamArgs) -> CliResult {
     let stop = AtomicBool::new(false);
     let mut pause = RETRY_MIN;
     loop {
-        let mut repository = args.opening.open()?;
+        let mut repository = args.opening.open_whoever_is_silent()?;
         let began = std::time::Instant::now();
         let request = StreamRequest {
             info: ConnInfo::parse(&args.postgres)?,
@@ -152,7 +152,7 @@ fn push(args: &PushArgs) -> CliResult {
     if name.ends_with(".backup") || name.ends_with(".partial") {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut repository = args.opening.open()?;
+    let mut repository = args.opening.open_whoever_is_silent()?;
     if let Some(timeline) = history_of(&name) {
         let Some(known) = repository.state().archives.get(&args.source).cloned() else {
             let what = "a base backup or a segment comes before a history: push those first";
@@ -203,7 +203,7 @@ fn get(args: &GetArgs) -> CliResult {
         eprintln!("error: {what}. Recovery must not go on as if the log ended here");
         Ok(ExitCode::from(EXIT_LOST))
     };
-    let repository = match args.opening.open() {
+    let repository = match args.opening.open_alone() {
         Ok(repository) => repository,
         Err(error) => return lost(explain(&error)),
     };

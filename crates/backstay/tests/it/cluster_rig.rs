@@ -134,12 +134,21 @@ impl TestCluster {
         self.dir.path().join(NODES[node]).join(name).to_string_lossy().into_owned()
     }
 
+    /// The configuration that the cluster was founded with.
+    pub(crate) fn configuration(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("cluster.toml")).unwrap()
+    }
+
     /// Where a node's API answers.
     pub(crate) fn api(&self, node: usize) -> String {
         self.network.api(node).to_string()
     }
 
     fn start_part(&self, node: usize, part: &str) -> Process {
+        self.start_part_with(node, part, &[])
+    }
+
+    fn start_part_with(&self, node: usize, part: &str, settings: &[(&str, &str)]) -> Process {
         let log = self.dir.path().join(format!("{}-{part}.log", NODES[node]));
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
@@ -147,7 +156,8 @@ impl TestCluster {
             .args([part, "--data", &self.path(node, "data"), "--run", &self.path(node, "run")])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log);
+            .stderr(log)
+            .envs(settings.iter().copied());
         Process(command.spawn().unwrap())
     }
 
@@ -226,11 +236,16 @@ impl TestCluster {
 
     /// Ends the agent alone as a service manager does, and starts it again.
     pub(crate) fn restart_agent(&mut self, node: usize) {
+        self.restart_agent_with(node, &[]);
+    }
+
+    /// The same, with these settings in its environment.
+    pub(crate) fn restart_agent_with(&mut self, node: usize, settings: &[(&str, &str)]) {
         let agent = &mut self.nodes[node].agent;
         kill_process(Pid::from_child(&agent.0), Signal::TERM).unwrap();
         let status = agent.0.wait().unwrap();
         assert!(status.success(), "the agent ended with {status}");
-        self.nodes[node].agent = self.start_part(node, "agent");
+        self.nodes[node].agent = self.start_part_with(node, "agent", settings);
     }
 
     /// Ends the agent alone and waits for its end.

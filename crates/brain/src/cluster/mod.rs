@@ -3,6 +3,8 @@
 //! It decides nothing. A command whose precondition does not hold any more (a decision that was
 //! overtaken on its way through the log) changes nothing but the clock and the index.
 
+mod authority;
+mod heads;
 mod nodes;
 pub mod refound;
 mod resources;
@@ -12,6 +14,8 @@ use model::state::{ClusterState, Event, EventKind, HISTORY_MAX, Renounced};
 use model::{ClusterMs, Reason};
 
 use alloc::vec::Vec;
+
+use crate::plant::Plants;
 
 /// Whether an entry took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,11 @@ pub enum Applied {
 /// Applies one entry at its log index. Indices rise; an index that was applied already (a replay
 /// after a snapshot) is passed over.
 pub fn apply(state: &mut ClusterState, index: u64, entry: &Entry) -> Applied {
+    apply_with(state, index, entry, Plants::NONE)
+}
+
+/// [`apply`] on a node with planted faults.
+pub fn apply_with(state: &mut ClusterState, index: u64, entry: &Entry, plants: Plants) -> Applied {
     if index <= state.index {
         return Applied::Overtaken;
     }
@@ -32,7 +41,7 @@ pub fn apply(state: &mut ClusterState, index: u64, entry: &Entry) -> Applied {
     state.now = state.now.max(entry.now);
     state.wall_ms = entry.wall_ms;
     expire(state);
-    match change(state, index, entry) {
+    match change(state, index, entry, plants) {
         Some(what) => {
             if let Some(kind) = what {
                 remember(state, index, entry, kind);
@@ -49,11 +58,18 @@ pub fn skip(state: &mut ClusterState, index: u64) {
 }
 
 /// `None`: the precondition did not hold. `Some(None)`: done, nothing to remember.
-fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Option<Option<EventKind>> {
+fn change(
+    state: &mut ClusterState,
+    index: u64,
+    entry: &Entry,
+    plants: Plants,
+) -> Option<Option<EventKind>> {
     match &entry.command {
         Command::Genesis(genesis) => nodes::genesis(state, genesis),
         Command::Barrier => Some(None),
-        Command::Apply { version, spec, text } => nodes::specify(state, *version, spec, text),
+        Command::Apply { version, spec, text } => {
+            nodes::specify(state, *version, spec, text, plants)
+        }
         Command::AddToken { token } => nodes::add_token(state, token),
         Command::UseToken { token, name } => nodes::use_token(state, token, name),
         Command::Join { request, replica } => nodes::join(state, request, *replica),
@@ -69,16 +85,36 @@ fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Option<Option<
             state.renounced = Some(Renounced { term: *term, candidate: *candidate });
             Some(Some(EventKind::Renounced { term: *term, candidate: *candidate }))
         }
+        Command::Rotate { to, step } => authority::rotate(state, index, *to, step),
+        Command::Certify { name, role, authority } => {
+            authority::certify(state, name, *role, *authority)
+        }
+        Command::Revoke { name, until } => authority::revoke(state, name, *until),
         Command::WaitedOut { generation } => refound::waited_out(state, *generation),
-        _ => resources::change(state, index, entry),
+        Command::RecordHead { .. }
+        | Command::NoteFork { .. }
+        | Command::ClearFork { .. }
+        | Command::AcceptHead { .. }
+        | Command::ForgetRepository { .. } => heads::change(state, index, entry),
+        _ => resources::change(state, index, entry, plants),
     }
 }
 
 /// Whether a move was asked for rather than forced by a failure.
 pub(crate) fn planned(reasons: &[Reason]) -> bool {
-    reasons.iter().any(|reason| {
-        matches!(reason, Reason::Asked { .. } | Reason::Draining { .. } | Reason::Failback { .. })
-    })
+    reasons.iter().any(is_order)
+}
+
+/// Whether a reason goes back to somebody's order.
+pub(crate) fn is_order(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Asked { .. }
+            | Reason::Draining { .. }
+            | Reason::Failback { .. }
+            | Reason::NotAllowed { .. }
+            | Reason::SpecChanged { .. }
+    )
 }
 
 fn expire(state: &mut ClusterState) {
@@ -101,6 +137,7 @@ fn expire(state: &mut ClusterState) {
         }
         resource.bans.retain(|_, until| *until > now);
     }
+    authority::expire(state);
     state.tokens.retain(|_, token| token.expires > now);
     // Cluster time runs at most as fast as any node's clock, so twice the span is past drift.
     state.absences.retain(|_, absence| now.since(absence.at) <= absence.for_ms * 2);

@@ -9,6 +9,9 @@ use model::{ClusterMs, Epoch, NodeName, ReplicaId};
 
 use alloc::string::String;
 
+use crate::plant::{Plant, Plants};
+use crate::token::{self, Bearer};
+
 type Change = Option<Option<EventKind>>;
 
 pub(super) fn genesis(state: &mut ClusterState, genesis: &Genesis) -> Change {
@@ -20,7 +23,7 @@ pub(super) fn genesis(state: &mut ClusterState, genesis: &Genesis) -> Change {
     state.last_epoch = Epoch { generation: genesis.generation, counter: 0 };
     state.authorities = genesis.authorities.clone();
     state.next_replica = 1;
-    set_spec(state, 1, &genesis.spec, &genesis.text);
+    set_spec(state, 1, &genesis.spec, &genesis.text, Plants::NONE);
     admit(state, &genesis.first);
     Some(Some(EventKind::Began))
 }
@@ -30,15 +33,22 @@ pub(super) fn specify(
     version: u64,
     spec: &ClusterSpec,
     text: &str,
+    plants: Plants,
 ) -> Change {
     if version != state.spec_version + 1 {
         return None;
     }
-    set_spec(state, version, spec, text);
+    set_spec(state, version, spec, text, plants);
     Some(Some(EventKind::Applied { version }))
 }
 
-fn set_spec(state: &mut ClusterState, version: u64, spec: &ClusterSpec, text: &str) {
+fn set_spec(
+    state: &mut ClusterState,
+    version: u64,
+    spec: &ClusterSpec,
+    text: &str,
+    plants: Plants,
+) {
     let before = core::mem::replace(&mut state.spec, spec.clone());
     state.spec_version = version;
     state.spec_text = String::from(text);
@@ -52,9 +62,10 @@ fn set_spec(state: &mut ClusterState, version: u64, spec: &ClusterSpec, text: &s
     state.awaited.retain(|name, _| state.spec.nodes.contains_key(name));
     // A resource that is specified no more is kept until its holder has given it up.
     let spec = &state.spec;
-    state
-        .resources
-        .retain(|name, resource| spec.resources.contains_key(name) || resource.holder.is_some());
+    let kept = !plants.has(Plant::HeldResourceForgotten);
+    state.resources.retain(|name, resource| {
+        spec.resources.contains_key(name) || (resource.holder.is_some() && kept)
+    });
 }
 
 pub(super) fn add_token(state: &mut ClusterState, token: &TokenRecord) -> Change {
@@ -66,13 +77,22 @@ pub(super) fn add_token(state: &mut ClusterState, token: &TokenRecord) -> Change
 }
 
 pub(super) fn use_token(state: &mut ClusterState, hash: &[u8; 32], name: &NodeName) -> Change {
-    let token = state.tokens.get_mut(hash)?;
-    let other_name = token.node.as_ref().is_some_and(|bound| bound != name);
-    if token.used || token.role.member().is_some() || other_name {
+    if state.trust.revoked.contains_key(name) {
         return None;
     }
-    token.used = true;
+    spend(state, hash, Bearer::Person(name))?;
+    let role = state.tokens.get(hash)?.role;
+    super::authority::remember(state, name, role, state.trust.issuer);
     Some(None)
+}
+
+/// Marks a token as used, where it is good for this.
+fn spend(state: &mut ClusterState, hash: &[u8; 32], bearer: Bearer<'_>) -> Option<()> {
+    if token::refusal(state, hash, bearer).is_some() {
+        return None;
+    }
+    state.tokens.get_mut(hash)?.used = true;
+    Some(())
 }
 
 pub(super) fn join(state: &mut ClusterState, request: &JoinRequest, replica: ReplicaId) -> Change {
@@ -80,17 +100,7 @@ pub(super) fn join(state: &mut ClusterState, request: &JoinRequest, replica: Rep
         return None;
     }
     match &request.token {
-        Some(hash) => {
-            let token = state.tokens.get_mut(hash)?;
-            let other_node = token.node.as_ref().is_some_and(|node| *node != request.node);
-            // Without a name it can't take a member's place: a second machine that is called alike
-            // by mistake would evict the first.
-            let replaces = token.node.is_none() && state.members.contains_key(&request.node);
-            if token.used || token.role.member() != Some(request.role) || other_node || replaces {
-                return None;
-            }
-            token.used = true;
-        }
+        Some(hash) => spend(state, hash, Bearer::Node(request))?,
         // A rejoin: only a node that is in already may take a new incarnation, or one that was
         // in an earlier generation.
         None if state.members.contains_key(&request.node) => {}
@@ -114,10 +124,12 @@ pub(super) fn admit(state: &mut ClusterState, request: &JoinRequest) {
     };
     state.next_replica += 1;
     state.awaited.remove(&request.node);
+    state.trust.shut_out.remove(&request.node);
     state.members.insert(request.node.clone(), member);
 }
 
 pub(super) fn forget(state: &mut ClusterState, node: &NodeName) -> Change {
+    state.trust.shut_out.remove(node);
     let (member, awaited) = (state.members.remove(node), state.awaited.remove(node));
     if member.is_none() && awaited.is_none() {
         return None;

@@ -13,6 +13,7 @@
 use alloc::string::String;
 use alloc::vec;
 
+use model::authority::Trust;
 use model::state::{Awaited, ClusterState, Event, EventKind, HISTORY_MAX, Refounding, WaitOut};
 use model::{Epoch, Profile, Reason, ReplicaId};
 
@@ -95,7 +96,16 @@ pub fn refound(
     state.cluster_id = with.cluster_id;
     state.index = with.index;
     state.wall_ms = with.wall_ms;
-    state.authorities.clone_from(&with.authorities);
+    if state.authorities != with.authorities {
+        // A rotation goes on where both authorities are known still, and ends with an import.
+        state.authorities.clone_from(&with.authorities);
+        let trust = &mut state.trust;
+        (trust.version, trust.issuer, trust.rotation) = (with.index, None, None);
+        trust.shut_out.clear();
+    }
+    if !with.keep_identities {
+        state.trust = Trust::default();
+    }
     if raised {
         state.generation = with.generation;
         let counter = before.last_epoch.counter.saturating_add(EPOCH_MARGIN);

@@ -3,36 +3,26 @@
 use model::command::{Command, Entry};
 use model::state::{
     ClusterState, EventKind, FAILURES_MAX, FailureRecord, Holder, MOVES_MAX, Move, Quarantine,
-    ResourceState, Wanted,
+    ResourceState, Timing, Wanted,
 };
 use model::{ClusterMs, Epoch, ResourceName};
 
 use super::planned;
+use crate::plant::{Plant, Plants};
 
 type Change = Option<Option<EventKind>>;
 
-pub(super) fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Change {
+pub(super) fn change(
+    state: &mut ClusterState,
+    index: u64,
+    entry: &Entry,
+    plants: Plants,
+) -> Change {
     match &entry.command {
-        Command::Assign { .. } => assign(state, index, entry),
+        Command::Assign { .. } => assign(state, index, entry, plants),
         Command::Release { resource, epoch } => release(state, resource, *epoch),
         Command::Vacate { resource, epoch, .. } => vacate(state, resource, *epoch),
-        Command::Active { resource, epoch, timing } => {
-            let held = held_mut(state, resource, *epoch)?;
-            let holder = held.holder.as_mut()?;
-            if holder.active {
-                return None;
-            }
-            holder.active = true;
-            let node = holder.node.clone();
-            if held.switchover.as_ref().is_some_and(|wanted| wanted.to == node) {
-                held.switchover = None;
-            }
-            if let Some(last) = held.moves.back_mut().filter(|m| m.epoch == *epoch) {
-                last.timing = Some(*timing);
-            }
-            let (resource, epoch, timing) = (resource.clone(), *epoch, *timing);
-            Some(Some(EventKind::Active { resource, node, epoch, timing }))
-        }
+        Command::Active { resource, epoch, timing } => active(state, resource, *epoch, *timing),
         Command::Stuck { resource, epoch } => {
             let holder = held_mut(state, resource, *epoch)?.holder.as_mut()?;
             if core::mem::replace(&mut holder.stuck, true) {
@@ -78,6 +68,28 @@ pub(super) fn change(state: &mut ClusterState, index: u64, entry: &Entry) -> Cha
     }
 }
 
+fn active(
+    state: &mut ClusterState,
+    resource: &ResourceName,
+    epoch: Epoch,
+    timing: Timing,
+) -> Change {
+    let held = held_mut(state, resource, epoch)?;
+    let holder = held.holder.as_mut()?;
+    if holder.active {
+        return None;
+    }
+    holder.active = true;
+    let node = holder.node.clone();
+    if held.switchover.as_ref().is_some_and(|wanted| wanted.to == node) {
+        held.switchover = None;
+    }
+    if let Some(last) = held.moves.back_mut().filter(|m| m.epoch == epoch) {
+        last.timing = Some(timing);
+    }
+    Some(Some(EventKind::Active { resource: resource.clone(), node, epoch, timing }))
+}
+
 fn held_mut<'a>(
     state: &'a mut ClusterState,
     resource: &ResourceName,
@@ -87,7 +99,7 @@ fn held_mut<'a>(
     held.holder.as_ref().is_some_and(|h| h.epoch == epoch).then_some(held)
 }
 
-fn assign(state: &mut ClusterState, index: u64, entry: &Entry) -> Change {
+fn assign(state: &mut ClusterState, index: u64, entry: &Entry, plants: Plants) -> Change {
     let Command::Assign { resource, node, replica, previous, epoch, evidence } = &entry.command
     else {
         return None;
@@ -98,12 +110,16 @@ fn assign(state: &mut ClusterState, index: u64, entry: &Entry) -> Change {
         return None;
     }
     // Rule 9: epochs only grow, over all resources, so that a resource that is taken out of the
-    // specification and put back does not start again.
-    if *epoch <= state.last_epoch && !cfg!(feature = "plant") {
+    // specification and put back does not start again. Planted: what the two faults of the
+    // coordinator propose would be refused here.
+    let lax = plants.has(Plant::EpochNotRaised) || plants.has(Plant::EpochPerResource);
+    if *epoch <= state.last_epoch && !lax {
         return None;
     }
     let from = held.holder.take().map(|h| h.node).or_else(|| held.last_node.clone());
-    state.last_epoch = state.last_epoch.max(*epoch);
+    if !plants.has(Plant::LastEpochForgotten) {
+        state.last_epoch = state.last_epoch.max(*epoch);
+    }
     held.epoch = *epoch;
     held.last_node = Some(node.clone());
     held.holder = Some(Holder {

@@ -85,7 +85,6 @@ fn an_assignment_that_was_overtaken_changes_nothing() {
 }
 
 #[test]
-#[cfg(not(feature = "plant"))]
 fn an_epoch_that_is_not_higher_than_every_one_before_changes_nothing() {
     let mut log = Log::new();
     assert_eq!(log.apply(assign(1, 0, 5)), Applied::Done);
@@ -247,4 +246,43 @@ fn equal_entries_give_equal_states() {
         log.state
     };
     assert_eq!(vec![run()], vec![run()]);
+}
+
+#[test]
+#[cfg(feature = "plant")]
+fn only_the_faults_that_propose_old_epochs_are_let_through() {
+    use crate::plant::Plant;
+    for plant in Plant::ALL {
+        let mut log = Log::new();
+        assert_eq!(log.apply(assign(1, 0, 5)), Applied::Done);
+        let command = assign(1, 5, 5);
+        let now = log.state.now;
+        let (by, reasons) = (ReplicaId(1), Vec::new());
+        let entry = Entry { by, now, wall_ms: 0, request: None, command, reasons };
+        let index = log.state.index + 1;
+        let applied = apply_with(&mut log.state, index, &entry, Plants::one(plant));
+        let lifts = matches!(plant, Plant::EpochNotRaised | Plant::EpochPerResource);
+        assert_eq!(applied == Applied::Done, lifts, "{plant:?}");
+    }
+}
+
+#[test]
+fn an_absence_is_kept_for_twice_its_span_because_clocks_drift() {
+    let mut log = Log::new();
+    let absence = Command::Absence { replica: ReplicaId(1), boot: 1, request: 1, for_ms: 1_000 };
+    assert_eq!(log.apply(absence), Applied::Done);
+    for (at_ms, kept) in [(2_000, 1), (2_001, 0)] {
+        log.at_ms = at_ms;
+        log.apply(Command::Barrier);
+        assert_eq!(log.state.absences.len(), kept, "at {at_ms} ms");
+    }
+}
+
+#[test]
+fn a_token_that_is_known_is_not_added_again() {
+    let mut log = Log::new();
+    log.token(1);
+    let (hash, role, expires) = ([1; 32], TokenRole::Witness, ClusterMs(20_000));
+    let token = TokenRecord { hash, role, node: None, expires, used: false };
+    log.refuses(Command::AddToken { token });
 }

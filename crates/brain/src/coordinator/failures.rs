@@ -10,6 +10,7 @@ use model::state::{ClusterState, FailureKey, FailureRecord, ResourceState};
 use model::{ClusterMs, NodeName, Reason, ReplicaId, ResourceName};
 
 use super::{Coordinator, Decision, Now, Subject, names};
+use crate::plant::Plant;
 
 /// What a failure leads to on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +75,17 @@ pub fn poisoned(
     (limit > 0 && alike.len() >= limit).then(|| (names(alike), last.failure.clone()))
 }
 
-/// Whether the log holds a failure already, or a later one of that boot.
-fn is_recorded(held: &ResourceState, key: FailureKey) -> bool {
-    held.failures.iter().any(|f| {
-        (f.key.replica, f.key.boot) == (key.replica, key.boot) && f.key.number >= key.number
-    })
-}
-
 impl Coordinator {
+    /// Whether the log holds a failure already, or a later one of that boot.
+    fn is_recorded(&self, held: &ResourceState, key: FailureKey) -> bool {
+        let of_any_boot = self.plants.has(Plant::FailureOfEarlierBoot);
+        held.failures.iter().any(|f| {
+            f.key.replica == key.replica
+                && (f.key.boot == key.boot || of_any_boot)
+                && f.key.number >= key.number
+        })
+    }
+
     /// Records failures that reports bring and the log doesn't hold yet.
     pub(super) fn record_failures(
         &mut self,
@@ -113,7 +117,7 @@ impl Coordinator {
         let Some(node) = state.node_of(key.replica) else { return };
         let Some(held) = state.resources.get(&report.resource) else { return };
         let Some(spec) = state.spec.resources.get(&report.resource) else { return };
-        if is_recorded(held, key) || self.pending.contains(&Subject::Failure(key)) {
+        if self.is_recorded(held, key) || self.pending.contains(&Subject::Failure(key)) {
             return;
         }
         let result = consequence(held, &spec.recovery, node, self.cluster_now(now.moment));
@@ -158,7 +162,7 @@ impl Coordinator {
     }
 
     /// Failures that reports bring and the log doesn't hold yet, as if they were in it.
-    fn unrecorded(
+    pub(super) fn unrecorded(
         &self,
         state: &ClusterState,
         resource: &ResourceName,
@@ -170,7 +174,7 @@ impl Coordinator {
             .filter_map(|(report, f)| {
                 let (replica, boot) = (report.replica, report.boot);
                 let key = FailureKey { replica, boot, number: f.number };
-                if is_recorded(held, key) {
+                if self.is_recorded(held, key) {
                     return None;
                 }
                 Some(FailureRecord {

@@ -27,7 +27,9 @@ impl Coordinator {
             return true;
         }
         let Some(since) = pulse.leading_since() else { return false };
-        let span = Span::from_ms(wait.ms).stretched(pulse.timers().drift_ppm);
+        let short = pulse.plants().has(Plant::WaitsOutPresentLease);
+        let span = if short { pulse.timers().lease } else { Span::from_ms(wait.ms) };
+        let span = span.stretched(pulse.timers().drift_ppm);
         if now.moment >= since + span && !self.pending.contains(&Subject::WaitedOut) {
             let generation = state.generation;
             self.propose(now, Command::WaitedOut { generation }, Vec::new(), out);

@@ -2,7 +2,6 @@
 //! a time.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec;
 use alloc::vec::Vec;
 
 use model::command::Command;
@@ -68,7 +67,9 @@ impl Coordinator {
         if group.changing || self.pending.contains(&Subject::Membership) {
             return;
         }
-        if let Some(change) = next_change(state, group, self.me, |r| pulse.has_promise_of(now, r)) {
+        let keeps = pulse.plants().has(Plant::StrangerKeepsVote);
+        let promises = |r| pulse.has_promise_of(now, r);
+        if let Some(change) = next_change(state, group, self.me, keeps, promises) {
             self.pending.insert(Subject::Membership);
             out.push(Decision::Membership(change));
         }
@@ -139,17 +140,19 @@ fn next_change(
     state: &ClusterState,
     group: &Group,
     me: ReplicaId,
+    keeps: bool,
     promises: impl Fn(ReplicaId) -> bool,
 ) -> Option<MembershipChange> {
-    let wanted = state.replicas();
+    let wanted = |r: &ReplicaId| state.members.values().any(|m| m.replica == *r);
     let known = |r: &ReplicaId| group.voters.contains(r) || group.learners.contains(r);
-    if let Some(new) = wanted.iter().find(|r| !known(r)) {
-        return Some(MembershipChange::AddLearner(*new));
+    let replicas = state.members.values().map(|m| m.replica);
+    if let Some(new) = replicas.filter(|r| !known(r)).min() {
+        return Some(MembershipChange::AddLearner(new));
     }
-    let strangers: Vec<ReplicaId> = vec![&group.voters, &group.learners]
+    let strangers: Vec<ReplicaId> = [&group.voters, &group.learners]
         .into_iter()
         .flatten()
-        .filter(|r| !wanted.contains(r))
+        .filter(|r| !(wanted(r) || keeps && group.voters.contains(r)))
         .copied()
         .collect();
     let votes = |m: &model::state::Member| m.role != MemberRole::Member;
@@ -178,3 +181,6 @@ fn next_change(
         .find(|s| *s != me && !(waiting && group.voters.contains(s)))
         .map(MembershipChange::Remove)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,11 @@
 //! through the log. Rules 4, 5 and 6 of DESIGN.md are kept in [`eviction`].
 
 pub mod alarm;
+mod causes;
 pub mod eviction;
 pub mod failures;
 mod generation;
+mod heads;
 pub mod membership;
 pub mod operations;
 pub mod resources;
@@ -26,7 +28,7 @@ use model::{ClusterMs, Epoch, Moment, NodeName, Reason, ReplicaId, ResourceName,
 
 use crate::cluster::Applied;
 use crate::placement::{NodeHealth, NodeView, View};
-use crate::plant::Plant;
+use crate::plant::{Plant, Plants};
 use crate::pulse::Pulse;
 use timing::Trace;
 
@@ -77,6 +79,8 @@ pub struct Coordinator {
     suspect_since: BTreeMap<ReplicaId, Moment>,
     /// Nodes that report that they can run nothing, and since when.
     unready_since: BTreeMap<ReplicaId, Moment>,
+    /// How far the logs that are behind have come, and since when they are there.
+    standing: BTreeMap<ReplicaId, (u64, Moment)>,
     pending: BTreeSet<Subject>,
     last_barrier: Option<Moment>,
     /// Cluster time and the moment it was read, so that it runs on between entries.
@@ -84,6 +88,8 @@ pub struct Coordinator {
     last_epoch: Epoch,
     traces: BTreeMap<ResourceName, Trace>,
     alarms: alarm::Alarms,
+    /// Planted faults of what the pulse is not at hand for; none in production.
+    plants: Plants,
 }
 
 impl Coordinator {
@@ -98,18 +104,37 @@ impl Coordinator {
             healthy_since: BTreeMap::new(),
             suspect_since: BTreeMap::new(),
             unready_since: BTreeMap::new(),
+            standing: BTreeMap::new(),
             pending: BTreeSet::new(),
             last_barrier: None,
             clock: (ClusterMs(0), Moment::ZERO),
             last_epoch: Epoch::default(),
             traces: BTreeMap::new(),
             alarms: alarm::Alarms::default(),
+            plants: Plants::NONE,
         }
+    }
+
+    /// Plants faults.
+    #[cfg(feature = "plant")]
+    pub fn plant(&mut self, plants: Plants) {
+        self.plants = plants;
+    }
+
+    /// Everything volatile goes; what is wrong in the cluster is told across offices.
+    fn begin_anew(&mut self) {
+        let alarms = core::mem::take(&mut self.alarms);
+        let mut pending = core::mem::take(&mut self.pending);
+        if !self.plants.has(Plant::PendingOutlivesOffice) {
+            pending.clear();
+        }
+        let plants = self.plants;
+        *self = Coordinator { alarms, pending, plants, ..Self::new(self.me) };
     }
 
     /// This node leads in a term: everything volatile begins anew.
     pub fn lead(&mut self, now: Moment, term: u64, state: &ClusterState) {
-        *self = Coordinator { alarms: core::mem::take(&mut self.alarms), ..Self::new(self.me) };
+        self.begin_anew();
         self.term = Some(term);
         self.clock = (state.now, now);
         self.last_epoch = state.last_epoch;
@@ -117,7 +142,7 @@ impl Coordinator {
 
     /// This node leads no more.
     pub fn follow(&mut self) {
-        *self = Coordinator { alarms: core::mem::take(&mut self.alarms), ..Self::new(self.me) };
+        self.begin_anew();
     }
 
     /// Whether this node leads and knows all that was decided before.
@@ -128,15 +153,17 @@ impl Coordinator {
 
     /// Takes in a node's report. One that is older than what is known is passed over.
     pub fn on_report(&mut self, now: Moment, report: Report) {
-        let older = self
-            .reports
-            .get(&report.replica)
-            .is_some_and(|(known, _)| (known.boot, known.number) >= (report.boot, report.number));
+        let by_number = self.plants.has(Plant::ReportsByNumberAlone);
+        let age = |report: &Report| (if by_number { 0 } else { report.boot }, report.number);
+        let known = self.reports.get(&report.replica);
+        let older = known.is_some_and(|(known, _)| age(known) >= age(&report));
         if self.term.is_some() && !older {
-            if report.ready {
-                self.unready_since.remove(&report.replica);
-            } else {
+            if !report.ready && self.plants.has(Plant::UnreadyRestarted) {
+                self.unready_since.insert(report.replica, now);
+            } else if !report.ready {
                 self.unready_since.entry(report.replica).or_insert(now);
+            } else if !self.plants.has(Plant::UnreadyForever) {
+                self.unready_since.remove(&report.replica);
             }
             self.reports.insert(report.replica, (Arc::new(report), now));
         }
@@ -210,7 +237,7 @@ impl Coordinator {
             }
             self.unbar_idle(state, pulse);
         }
-        self.alarms.watch(state, &view, group);
+        self.alarms.watch(now, state, &view, group);
         out
     }
 
@@ -247,7 +274,11 @@ impl Coordinator {
         self.trace_proposed(now.moment, &command);
         let entry = Entry {
             by: self.me,
-            now: self.cluster_now(now.moment),
+            now: if self.plants.has(Plant::ClusterTimeFromWall) {
+                ClusterMs(now.wall_ms)
+            } else {
+                self.cluster_now(now.moment)
+            },
             wall_ms: now.wall_ms,
             request,
             command,
@@ -264,14 +295,14 @@ impl Coordinator {
         pulse: &Pulse,
         group: &Group,
     ) -> View {
-        let heard: BTreeMap<ReplicaId, bool> =
-            pulse.hearing().map(|(id, h)| (id, h.suspect(now, pulse.timers().heartbeat))).collect();
+        let interval = pulse.timers().heartbeat;
         let mut view = View::new();
         for (name, member) in &state.members {
             let replica = member.replica;
             let me = replica == self.me;
             let lost = now >= pulse.granted_until(replica);
-            let suspect = !me && heard.get(&replica).copied().unwrap_or(true);
+            let hearing = pulse.hearing_of(replica);
+            let suspect = !me && hearing.is_none_or(|h| h.suspect(now, interval));
             let health = match (lost, suspect) {
                 (true, _) => NodeHealth::Down,
                 (false, true) => NodeHealth::Suspect,
@@ -280,10 +311,14 @@ impl Coordinator {
             self.note_health(now, replica, health);
             let report = self.reports.get(&replica).map(|(report, _)| Arc::clone(report));
             let behind = |applied: u64| state.index.saturating_sub(applied);
-            let caught_up =
-                me || report.as_ref().is_some_and(|r| behind(r.applied) < CATCHING_UP_ENTRIES);
+            let near = |r: &Arc<Report>| behind(r.applied) < CATCHING_UP_ENTRIES;
+            self.note_log(now, group, replica);
+            let stands_still = self.stands_still(now, pulse, replica).is_some();
+            let caught_up = me || (report.as_ref().is_some_and(near) && !stands_still);
             let replicated = group.voters.contains(&replica) || group.learners.contains(&replica);
-            let ready = replicated && report.as_ref().is_some_and(|r| r.ready);
+            // One that a rotation of the authority left behind beats still, and learns nothing new.
+            let reached = replicated && !state.trust.shut_out.contains(name);
+            let ready = reached && report.as_ref().is_some_and(|r| r.ready);
             let leased = report.as_ref().is_some_and(|r| r.leased);
             let seen = NodeView { replica, health, ready, leased, caught_up, report };
             view.insert(name.clone(), seen);
@@ -301,13 +336,19 @@ impl Coordinator {
         }
     }
 
+    /// The newest report of a node, and when it came.
+    #[must_use]
+    pub fn report_of(&self, replica: ReplicaId) -> Option<(&Report, Moment)> {
+        self.reports.get(&replica).map(|(report, at)| (&**report, *at))
+    }
+
     /// The newest report of a node.
     fn report(&self, replica: ReplicaId) -> Option<&Report> {
         self.reports.get(&replica).map(|(report, _)| &**report)
     }
 
     fn is_pending(&self, resource: &ResourceName) -> bool {
-        self.pending.contains(&Subject::Resource(resource.clone()))
+        !self.pending.is_empty() && self.pending.contains(&Subject::Resource(resource.clone()))
     }
 
     fn next_epoch(&mut self, pulse: &Pulse, state: &ClusterState, held: Epoch) -> Epoch {

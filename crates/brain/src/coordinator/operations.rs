@@ -12,9 +12,12 @@ use model::spec::{NODES_MAX, RESOURCES_MAX, VOTERS_MAX};
 use model::state::{ClusterState, JoinRequest, TOKENS_MAX};
 use model::{ClusterSpec, NodeName, Reason, ReplicaId, ResourceName};
 
+use super::heads::{self, Said};
 use super::{Coordinator, Decision, Group, Now};
+use crate::authority;
 use crate::placement::{self, NodeHealth, View, Wish};
 use crate::pulse::Pulse;
+use crate::token::{self, Bearer};
 
 /// Who asks: the request's name and the person or node, from the certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,10 +73,10 @@ impl Coordinator {
             self.renounce(now, pulse, candidate, reasons, &mut out);
             return Ok((Taken::Unchanged, out));
         }
-        let command = match self.command(now, state, &view, operation)? {
+        let command = match self.command(now, state, &view, &asker.by, operation)? {
             Some(command) => command,
             // No entry of the log stands behind this answer: it must be true now.
-            None if !pulse.speaks_for_all(now.moment) => {
+            None if !pulse.speaks_for_all(now.moment, state.index) => {
                 return Err(Refusal::NotCoordinator { coordinator: None });
             }
             None => return Ok((Taken::Unchanged, out)),
@@ -87,8 +90,12 @@ impl Coordinator {
         now: Now,
         state: &ClusterState,
         view: &View,
+        by: &str,
         operation: Operation,
     ) -> Result<Option<Command>, Refusal> {
+        if gives_access(&operation) {
+            authority::admits(state)?;
+        }
         let clock = self.cluster_now(now.moment);
         let until = |for_ms: u64| {
             let sound = for_ms > 0 && for_ms <= WINDOW_MAX_MS;
@@ -132,21 +139,30 @@ impl Coordinator {
             Operation::UseToken { token, name } => use_token(state, token, name)?,
             Operation::Join(request) => join(state, request)?,
             Operation::Rejoin(request) => rejoin(state, request)?,
-            Operation::Forget { node } => {
-                known_or_awaited(state, &node)?;
-                let replica = state.replica_of(&node);
-                if replica == Some(self.me) {
-                    let why = String::from("it coordinates; transfer the office first");
-                    return Err(Refusal::NotNow(why));
-                }
-                Command::Forget { node }
-            }
+            Operation::Forget { node } => self.forget(state, node)?,
             Operation::Absence { replica, for_ms } => {
                 let _ = (replica, for_ms);
                 return Err(Refusal::NotNow(String::from("only a node itself can ask for this")));
             }
+            Operation::Rotate(order) => {
+                return authority::rotate(state, &authority::identities(view), order);
+            }
+            Operation::Certify { name, role, authority } => {
+                authority::certify(state, name, role, authority)?
+            }
+            Operation::Revoke { name } => return authority::revoke(state, clock, by, name),
             Operation::Transfer { .. } => return Ok(None),
+            of_a_repository => return repository(state, by, of_a_repository),
         }))
+    }
+
+    fn forget(&self, state: &ClusterState, node: NodeName) -> Result<Command, Refusal> {
+        known_or_awaited(state, &node)?;
+        if state.replica_of(&node) == Some(self.me) {
+            let why = String::from("it coordinates; transfer the office first");
+            return Err(Refusal::NotNow(why));
+        }
+        Ok(Command::Forget { node })
     }
 
     fn failover(&self, state: &ClusterState, resource: ResourceName) -> Result<Command, Refusal> {
@@ -154,6 +170,10 @@ impl Coordinator {
         let Some(holder) = held.holder.as_ref().filter(|h| !h.releasing) else {
             return Err(Refusal::NotNow(String::from("it has no holder to fail over")));
         };
+        // Nobody would be told to take it before the maintenance ends.
+        if state.in_maintenance(&resource) {
+            return Err(Refusal::NotNow(String::from("it is in maintenance; end that first")));
+        }
         let epoch = holder.epoch;
         self.not_pending(&resource)?;
         Ok(Command::Release { resource, epoch })
@@ -261,8 +281,46 @@ impl Coordinator {
     }
 }
 
+/// What is said of a repository of the vault.
+fn repository(
+    state: &ClusterState,
+    by: &str,
+    operation: Operation,
+) -> Result<Option<Command>, Refusal> {
+    Ok(Some(match operation {
+        Operation::RecordHead { repository, previous, head, sources } => {
+            return heads::record(state, by, Said { repository, previous, head, sources });
+        }
+        Operation::ReportFork { repository, found, known } => {
+            heads::fork(state, by, repository, found, known)?
+        }
+        Operation::ClearFork { repository, found } => heads::clear(state, repository, found)?,
+        Operation::AcceptHead { repository, instead_of, head } => {
+            heads::must_be(state, &repository, &instead_of)?;
+            Command::AcceptHead { repository, instead_of, head, by: String::from(by) }
+        }
+        Operation::ForgetRepository { repository, head } => {
+            heads::must_be(state, &repository, &head)?;
+            Command::ForgetRepository { repository, head }
+        }
+        _ => return Ok(None),
+    }))
+}
+
 /// Longest planned absence, in milliseconds.
 pub const ABSENCE_MAX_MS: u64 = 10_000;
+
+/// Whether it lets somebody in.
+fn gives_access(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::AddToken { .. }
+            | Operation::UseToken { .. }
+            | Operation::Join(_)
+            | Operation::Rejoin(_)
+            | Operation::Certify { .. }
+    )
+}
 
 fn held<'a>(
     state: &'a ClusterState,
@@ -332,18 +390,16 @@ fn apply(
 }
 
 fn use_token(state: &ClusterState, hash: [u8; 32], name: NodeName) -> Result<Command, Refusal> {
-    let bad = |why: &str| Refusal::BadToken(String::from(why));
-    let token = state.tokens.get(&hash).ok_or_else(|| bad("it is unknown or has expired"))?;
-    if token.used {
-        return Err(bad("it was used already; each is good for one certificate"));
+    if state.trust.revoked.contains_key(&name) {
+        return Err(Refusal::BadToken(String::from("this name is refused; take another")));
     }
-    if token.role.member().is_some() {
-        return Err(bad("it is for a node"));
-    }
-    if token.node.as_ref().is_some_and(|bound| *bound != name) {
-        return Err(bad("it is for another name"));
-    }
+    good_token(state, &hash, Bearer::Person(&name))?;
     Ok(Command::UseToken { token: hash, name })
+}
+
+fn good_token(state: &ClusterState, hash: &[u8; 32], bearer: Bearer<'_>) -> Result<(), Refusal> {
+    let bad = |why| Err(Refusal::BadToken(String::from(why)));
+    token::refusal(state, hash, bearer).map_or(Ok(()), bad)
 }
 
 /// A node that lost its log comes back under a new incarnation, as what it was.
@@ -358,26 +414,11 @@ fn rejoin(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal
 }
 
 fn join(state: &ClusterState, request: JoinRequest) -> Result<Command, Refusal> {
-    let bad = |why: &str| Refusal::BadToken(String::from(why));
-    let hash = request.token.ok_or_else(|| bad("there is none"))?;
-    let token = state.tokens.get(&hash).ok_or_else(|| bad("it is unknown or has expired"))?;
-    if token.used {
-        return Err(bad("it was used already; each is good for one join"));
-    }
-    if token.role.member() != Some(request.role) {
-        return Err(bad("it is for another role"));
-    }
-    if token.node.as_ref().is_some_and(|node| *node != request.node) {
-        return Err(bad("it is for another node"));
-    }
+    let none = || Refusal::BadToken(String::from("there is none"));
+    let hash = request.token.ok_or_else(none)?;
+    good_token(state, &hash, Bearer::Node(&request))?;
     if !state.spec.nodes.contains_key(&request.node) {
         return Err(Refusal::NoSuchNode(request.node));
-    }
-    if token.node.is_none() && state.members.contains_key(&request.node) {
-        return Err(bad(
-            "it names no node, and so lets in new ones only; to take a member's place, have a \
-             token made for that name (`backstay token --node NAME`)",
-        ));
     }
     Ok(Command::Join { request, replica: ReplicaId(state.next_replica) })
 }

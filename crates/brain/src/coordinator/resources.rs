@@ -9,12 +9,13 @@ use alloc::vec::Vec;
 use model::command::Command;
 use model::report::{Evidence, InstancePhase};
 use model::spec::{Failback, ResourceSpec, Standby};
-use model::state::{ClusterState, Holder, ResourceState};
+use model::state::{ClusterState, EventKind, Holder, ResourceState};
 use model::{Moment, NodeName, Reason, ResourceName, Span};
 
 use super::eviction::UNREADY;
 use super::failures::consequence;
 use super::{Coordinator, Decision, Now};
+use crate::cluster;
 use crate::placement::{self, NodeHealth, View, Wish};
 use crate::plant::Plant;
 use crate::pulse::Pulse;
@@ -69,17 +70,18 @@ impl Coordinator {
             self.holder_is_out(moment, case.state, pulse, name, holder)
         {
             self.trace_fenced(moment, &evidence);
+            let causes = self.causes(now, case.state, case.name, holder, &evidence);
+            let reasons = causes.into_iter().chain(reasons).collect();
             return self.vacant(now, pulse, case, Some(evidence), reasons, out);
         }
-        let patience = if self.has_spare(case, holder) { Span::ZERO } else { UNREADY };
+        let patience = || if self.has_spare(case, holder) { Span::ZERO } else { UNREADY };
         let unknown = self.abandon_unready(moment, pulse, holder, patience);
+        self.abandon_standing(moment, pulse, holder);
         if self.note_stuck(now, case, holder, unknown, out) || holder.releasing {
             return;
         }
         if let Some(reasons) = self.must_release(case, holder) {
-            if let Some(first) = dependent_in_the_way(case) {
-                return self.release_dependent(now, case.state, first, out);
-            }
+            self.release_companions(now, case, &reasons, out);
             let command = Command::Release { resource: name.clone(), epoch: holder.epoch };
             return self.propose(now, command, reasons, out);
         }
@@ -186,7 +188,6 @@ impl Coordinator {
 
     /// Why the planned move was ordered, from the record of the order.
     fn switchover_reasons(&self, case: &Case<'_>, to: &NodeName) -> Vec<Reason> {
-        use model::state::EventKind;
         let ordered = case.state.history.iter().rev().find(|event| {
             matches!(&event.what, EventKind::SwitchoverBegan { resource, to: t }
                 if resource == case.name && t == to)
@@ -203,25 +204,26 @@ impl Coordinator {
             && placement::may_run(case.state, case.name, to).is_ok()
     }
 
-    fn release_dependent(
+    /// What runs `with` this one is given up in the same breath; the node that holds both stops
+    /// it first (decision 0043).
+    fn release_companions(
         &mut self,
         now: Now,
-        state: &ClusterState,
-        dependent: &ResourceName,
+        case: &Case<'_>,
+        causes: &[Reason],
         out: &mut Vec<Decision>,
     ) {
-        let holder = state.resources.get(dependent).and_then(|held| held.holder.as_ref());
-        let Some(holder) = holder.filter(|h| !h.releasing) else { return };
-        if self.is_pending(dependent) {
-            return;
+        for name in placement::companions(&case.state.spec, case.name) {
+            let holder = case.state.resources.get(name).and_then(|held| held.holder.as_ref());
+            let Some(holder) = holder.filter(|h| !h.releasing && !self.is_pending(name)) else {
+                continue;
+            };
+            let (resource, node) = (case.name.clone(), holder.node.clone());
+            let command = Command::Release { resource: name.clone(), epoch: holder.epoch };
+            let mut reasons = vec![Reason::With { resource, node }];
+            reasons.extend(causes.iter().filter(|reason| cluster::is_order(reason)).cloned());
+            self.propose(now, command, reasons, out);
         }
-        let with = state.spec.resources.get(dependent).and_then(|s| s.with.clone());
-        let reasons = with
-            .map(|resource| Reason::With { resource, node: holder.node.clone() })
-            .into_iter()
-            .collect();
-        let command = Command::Release { resource: dependent.clone(), epoch: holder.epoch };
-        self.propose(now, command, reasons, out);
     }
 
     /// No one can act: assign anew, where someone can take it; else record the end.
@@ -249,7 +251,10 @@ impl Coordinator {
                 if evidence.is_none() && case.held.epoch.counter == 0 {
                     reasons.insert(0, Reason::FirstPlacement);
                 }
-                reasons.extend(self.switchover_to(case, &node));
+                let ordered = self.switchover_to(case, &node);
+                reasons.extend(
+                    ordered.into_iter().filter(|r| !reasons.contains(r)).collect::<Vec<_>>(),
+                );
                 let Some(member) = case.state.members.get(&node) else { return };
                 let previous = case.held.epoch;
                 let epoch = self.next_epoch(pulse, case.state, previous);
@@ -300,7 +305,10 @@ impl Coordinator {
         if case.held.quarantine.is_some() || state.in_maintenance(case.name) {
             return Err(Next::Wait(Vec::new()));
         }
-        if let Some(other) = spec.after.iter().find(|other| !is_active(state, other)) {
+        // What it runs `with` is waited for where both run, not here.
+        let elsewhere = |other: &&ResourceName| spec.with.as_ref() != Some(*other);
+        let mut after = spec.after.iter().filter(elsewhere);
+        if let Some(other) = after.find(|other| !is_active(state, other)) {
             return Err(Next::Wait(vec![Reason::After { resource: other.clone() }]));
         }
         if let Some(other) = spec.with.as_ref().filter(|other| self.is_leaving(case, other)) {
@@ -414,7 +422,9 @@ impl Coordinator {
         if !holder.active || self.is_pending(case.name) {
             return;
         }
-        let wait = Span::from_ms(after_ms) * (1 << failbacks_regretted(case.held, spec).min(16));
+        let forgets = self.plants.has(Plant::FailbackNeverRegretted);
+        let regretted = if forgets { 0 } else { failbacks_regretted(case.held, spec).min(16) };
+        let wait = Span::from_ms(after_ms) * (1 << regretted);
         let here = spec.prefer.iter().position(|p| *p == holder.node);
         let better = spec.prefer.iter().take(here.unwrap_or(spec.prefer.len()));
         let target = better.into_iter().find(|node| {
@@ -472,15 +482,4 @@ fn failover_ordered(case: &Case<'_>) -> bool {
 fn is_active(state: &ClusterState, resource: &ResourceName) -> bool {
     let holder = state.resources.get(resource).and_then(|held| held.holder.as_ref());
     holder.is_some_and(|h| h.active && !h.releasing)
-}
-
-/// A resource that runs `with` this one and still has a holder: it has to go first.
-fn dependent_in_the_way<'a>(case: &Case<'a>) -> Option<&'a ResourceName> {
-    case.state
-        .spec
-        .resources
-        .iter()
-        .filter(|(_, spec)| spec.with.as_ref() == Some(case.name))
-        .map(|(name, _)| name)
-        .find(|name| case.state.resources.get(*name).is_some_and(|held| held.holder.is_some()))
 }

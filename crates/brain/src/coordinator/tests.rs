@@ -15,7 +15,9 @@ use model::state::{FailureKey, FailureRecord, TokenRecord, TokenRole};
 use super::operations::Asker;
 use super::*;
 use crate::cluster;
-use crate::fixtures::{cluster_spec, genesis, node, request, resource, resource_spec};
+use crate::fixtures::{
+    cluster_spec, genesis, heartbeat, node, report, request, resource, resource_spec,
+};
 use crate::plant::Plants;
 use crate::pulse::{PulseConfig, RaftView, Succession};
 
@@ -83,20 +85,7 @@ impl Office {
 
     fn report(&mut self, replica: ReplicaId, instances: Vec<InstanceStatus>) -> &mut Report {
         let number = self.reports.get(&replica).map_or(1, |report| report.number + 1);
-        let report = Report {
-            replica,
-            boot: 1,
-            number,
-            applied: u64::MAX,
-            guard: Some(1),
-            ready: true,
-            clear: false,
-            leased: true,
-            instances,
-            evidence: Vec::new(),
-            failures: Vec::new(),
-            heard: Vec::new(),
-        };
+        let report = Report { number, applied: u64::MAX, instances, ..report(replica) };
         self.reports.insert(replica, report);
         self.reports.get_mut(&replica).unwrap()
     }
@@ -120,16 +109,9 @@ impl Office {
         for peer in self.up.clone() {
             let ack = Ack { boot: 1, seq: self.seq };
             let heartbeat = Heartbeat {
-                sender: peer,
-                boot: 1,
-                seq: self.seq,
-                term: 2,
                 ack: Some(ack),
-                round: None,
                 promised: Some(Promised { term: 2, round: ack }),
-                grant: None,
-                lapses: 0,
-                stalled: false,
+                ..heartbeat(peer, self.seq, 2)
             };
             self.pulse.receive(self.now, 0, &heartbeat);
             self.pulse.heartbeat_for(self.now, peer);
@@ -491,6 +473,117 @@ fn a_reinstalled_node_that_runs_nothing_is_proof_too() {
     assert!(office.held().epoch > epoch);
 }
 
+mod companions;
 mod generations;
+mod operators;
+mod orders;
 mod poison;
 mod unready;
+
+const DAY_S: u64 = 86_400;
+
+/// The alarms about certificates when all nodes say that theirs and their authority's end then.
+fn certificate_alarms(ends_s: u64, authority_ends_s: u64) -> Vec<alloc::string::String> {
+    let mut office = Office::new(Standby::Cold, |_| {});
+    let issuer = model::authority::AuthorityId([1; 32]);
+    for replica in [A, B, C] {
+        let (trust, keys) = (0, Vec::new());
+        let ends_s = if replica == B { ends_s } else { 30 * DAY_S };
+        let told = model::authority::Identity { trust, issuer, ends_s, authority_ends_s, keys };
+        office.report(replica, Vec::new()).identity = Some(told);
+    }
+    office.pass_for(100);
+    let changes = office.coordinator.alarms().take_changes();
+    let raised = office.coordinator.alarms().raised();
+    let raised: Vec<_> = raised.filter(|(subject, _)| subject.is_certificate()).collect();
+    let changed = changes.iter().filter(|change| change.subject.is_certificate());
+    assert_eq!(changed.count(), raised.len(), "hooks are told of each, once");
+    raised.into_iter().map(|(_, what)| what.into()).collect()
+}
+
+#[test]
+fn a_certificate_that_could_not_renew_and_an_authority_near_its_end_are_alarms() {
+    let far = 365 * DAY_S;
+    assert!(certificate_alarms(7 * DAY_S, far).is_empty());
+    assert!(certificate_alarms(30 * DAY_S, 90 * DAY_S).is_empty());
+    for (ends_s, authority_ends_s, words) in [
+        (7 * DAY_S - 1, far, "the certificate of b ends in 6 days"),
+        (DAY_S, far, "the certificate of b ends in 24 h"),
+        (30 * DAY_S, 90 * DAY_S - 1, "the cluster's authority ends in 89 days"),
+    ] {
+        let raised = certificate_alarms(ends_s, authority_ends_s);
+        assert!(raised.len() == 1 && raised[0].contains(words), "{raised:?}");
+    }
+}
+
+#[test]
+fn a_node_that_was_left_behind_is_an_alarm_and_gets_nothing() {
+    let mut office = Office::new(Standby::Cold, |spec| spec.prefer = vec![node("b")]);
+    assert_eq!(office.holder().map(|(node, _)| node), Some("b"));
+    office.activate();
+    office.state.trust.shut_out.insert(node("c"));
+    office.pass_for(100);
+    let raised = office.coordinator.alarms().raised();
+    assert_eq!(raised.filter(|(_, what)| what.contains("c was left behind")).count(), 1);
+    let to = Some(node("c"));
+    let refused = office.operate(Operation::Switchover { resource: resource(), to });
+    assert!(matches!(refused, Err(Refusal::CannotPlace { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_rotation_that_stays_open_for_a_day_is_an_alarm() {
+    let mut office = Office::new(Standby::Cold, |_| {});
+    let old = model::authority::AuthorityId([1; 32]);
+    office.state.trust.rotation = Some(model::authority::Rotation {
+        from: old,
+        to: model::authority::AuthorityId([2; 32]),
+        phase: model::authority::RotationPhase::Trust,
+        compromised: false,
+        undone: false,
+        endorsement: alloc::string::String::new(),
+        sealed: BTreeMap::new(),
+        began: office.state.now,
+        wall_ms: 0,
+    });
+    let open = |office: &mut Office| {
+        office.pass_for(100);
+        let mut raised = office.coordinator.alarms().raised();
+        raised.any(|(_, what)| what.contains("not finished since yesterday"))
+    };
+    assert!(!open(&mut office));
+    let began = office.state.now.0.saturating_sub(24 * 3_600_000 + 1);
+    office.state.now = ClusterMs(24 * 3_600_000 + 1 + office.state.now.0);
+    office.state.trust.rotation.as_mut().unwrap().began = ClusterMs(began);
+    assert!(open(&mut office));
+}
+
+#[test]
+fn what_was_wrong_before_a_change_of_office_is_not_told_again() {
+    let mut office = Office::new(Standby::Cold, |_| {});
+    office.up = vec![B];
+    office.pass_for(2_000);
+    let told = office.coordinator.alarms().take_changes();
+    assert!(told.iter().any(|change| change.subject == alarm::Subject::Quorum), "{told:?}");
+    let (now, state) = (office.now, office.state.clone());
+    office.coordinator.follow();
+    office.coordinator.lead(now, 2, &state);
+    office.pass_for(100);
+    assert_eq!(office.coordinator.alarms().take_changes(), []);
+}
+
+#[test]
+fn a_node_whose_log_is_far_behind_is_given_nothing() {
+    for (behind, placed) in [(CATCHING_UP_ENTRIES / 2, "b"), (CATCHING_UP_ENTRIES, "a")] {
+        let mut state =
+            first_state(ResourceSpec { prefer: vec![node("b")], ..resource_spec(Standby::Cold) });
+        state.index = 5_000;
+        let mut office = Office::idle(state);
+        for replica in [A, B, C] {
+            office.report(replica, Vec::new());
+        }
+        office.reports.get_mut(&B).unwrap().applied = 5_000 - behind;
+
+        office.pass_for(600);
+        assert_eq!(office.holder().map(|(node, _)| node), Some(placed), "{behind} behind");
+    }
+}

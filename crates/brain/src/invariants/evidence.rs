@@ -53,3 +53,17 @@ pub fn is_gone(resource: &ResourceName, epoch: Epoch, acts: bool) -> Verdict {
         format!("{resource} was taken from an instance that can't be stopped, epoch {epoch}")
     })
 }
+
+/// What a node reports of itself is true when it is said: nothing acts under an epoch that it gives
+/// evidence of (`wrong` is evidence of one under which something does), and nothing is active
+/// (`left` says that something is) where it calls itself clear.
+///
+/// # Errors
+/// It is not.
+pub fn is_stated_truly(who: ReplicaId, wrong: Option<&Evidence>, left: bool) -> Verdict {
+    hold(wrong.is_none(), "evidence", || {
+        let about = wrong.map(|e| format!("epoch {} of {}, {}", e.epoch, e.resource, e.ground));
+        format!("{who} states the end of {}, and it acts", about.unwrap_or_default())
+    })?;
+    hold(!left, "evidence", || format!("{who} calls itself clear while something is active there"))
+}

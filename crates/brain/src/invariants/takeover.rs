@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use model::ReplicaId;
+use model::{ReplicaId, Span};
 
 use super::{Verdict, hold};
 
@@ -29,5 +29,28 @@ pub fn comes_after_the_lease(takeover: &Takeover) -> Verdict {
             takeover.from,
             running.unwrap_or_default() - takeover.at
         )
+    })
+}
+
+/// A grant that a coordinator has just made: `silent` is for how long the node has received no beat
+/// of it, in true time.
+#[derive(Debug, Clone, Copy)]
+pub struct Granted {
+    /// To whom.
+    pub to: ReplicaId,
+    /// Since the node received the coordinator's newest beat, in nanoseconds.
+    pub silent: u64,
+    /// The lease, as the slower of two clocks measures it.
+    pub lease: Span,
+}
+
+/// Who confirms no beats for a whole lease is granted nothing more: it may hear none.
+///
+/// # Errors
+/// It was granted.
+pub fn is_confirmed(granted: &Granted) -> Verdict {
+    hold(granted.silent <= granted.lease.0, "takeover", || {
+        let silent = Span(granted.silent);
+        format!("{} was granted a lease although it has heard nothing for {silent}", granted.to)
     })
 }

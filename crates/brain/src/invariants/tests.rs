@@ -1,10 +1,10 @@
-use model::heartbeat::{Grant, Heartbeat};
+use model::heartbeat::Grant;
 use model::report::{Evidence, EvidenceGround};
 use model::state::Renounced;
 use model::{Moment, NodeName, ReplicaId, Span};
 
 use super::*;
-use crate::fixtures::{epoch, resource};
+use crate::fixtures::{epoch, heartbeat, resource};
 
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(2);
@@ -100,18 +100,7 @@ fn a_longer_lease_needs_its_commit() {
 
 #[test]
 fn a_witness_neither_solicits_nor_grants() {
-    let mut heartbeat = Heartbeat {
-        sender: A,
-        boot: 1,
-        seq: 1,
-        term: 1,
-        ack: None,
-        round: None,
-        promised: None,
-        grant: None,
-        lapses: 0,
-        stalled: false,
-    };
+    let mut heartbeat = heartbeat(A, 1, 1);
     assert!(witness::is_silent(&heartbeat).is_ok());
     heartbeat.grant = Some(Grant { term: 1, span: Span(1), commit: 1 });
     assert!(witness::is_silent(&heartbeat).is_err());

@@ -4,14 +4,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use model::report::{EvidenceGround, Failure, FailureReport, InstancePhase, REPORT_FAILURES_MAX};
-use model::spec::ResourceKind;
+use model::spec::{RecoverySpec, ResourceKind};
 use model::state::ClusterState;
 use model::{Epoch, Moment, ResourceName, Span};
 
 use super::{Instance, InstanceEvent, Member, Running, Undone};
-
-/// A standby that keeps failing is restarted at most this often, in milliseconds.
-const STANDBY_PAUSE_MAX_MS: u64 = 30_000;
+use crate::plant::Plant;
 
 impl Member {
     /// Takes in what launcher, guard or a health check tell.
@@ -51,7 +49,8 @@ impl Member {
             }
             InstanceEvent::Burnt { resource, epoch, gone } => {
                 self.burn(now, &resource, epoch, EvidenceGround::Lapsed);
-                let acted = |i: &&mut Instance| gone && i.epoch == Some(epoch);
+                let over = gone || self.config.plants.has(Plant::BurntIsGone);
+                let acted = |i: &&mut Instance| over && i.epoch == Some(epoch);
                 if let Some(instance) = self.instances.get_mut(&resource).filter(acted) {
                     // Nothing of it acts any more; the launcher's own word, which ends it, follows.
                     instance.epoch = None;
@@ -164,6 +163,9 @@ impl Member {
         resource: &ResourceName,
         what: Undone,
     ) {
+        if what != Undone::End && self.config.plants.has(Plant::NotNowForgotten) {
+            return;
+        }
         let Some(instance) = self.instances.get_mut(resource) else { return };
         match (instance.phase, what) {
             (InstancePhase::Starting, Undone::Start) => {
@@ -208,14 +210,17 @@ impl Member {
         self.note_failure(now, resource, epoch, failure, Span::ZERO);
     }
 
+    /// A standby that failed waits before it is started anew, longer each time, as its recovery
+    /// says; what went well for a whole window begins afresh.
     pub(super) fn pause(&mut self, now: Moment, state: &ClusterState, resource: &ResourceName) {
-        let backoff = state.spec.resources.get(resource).map_or(250, |s| s.recovery.backoff_ms);
+        let spec = state.spec.resources.get(resource).map(|spec| spec.recovery.clone());
+        let RecoverySpec { window_ms, backoff_ms, backoff_max_ms, .. } = spec.unwrap_or_default();
         let (count, since) = self.pauses.get(resource).copied().unwrap_or((0, now));
-        let calm = now.since(since) > Span::from_ms(STANDBY_PAUSE_MAX_MS * 2);
+        let calm = now.since(since) > Span::from_ms(window_ms);
         let count = if calm { 0 } else { count.saturating_add(1) };
         let pause = match count {
             0 => 0,
-            n => (backoff << (n - 1).min(16)).min(STANDBY_PAUSE_MAX_MS),
+            n => (backoff_ms << (n - 1).min(16)).min(backoff_max_ms),
         };
         self.pauses.insert(resource.clone(), (count, now + Span::from_ms(pause)));
     }

@@ -15,6 +15,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use model::authority::Identity;
 use model::report::{EvidenceGround, Failure, FailureReport, InstancePhase};
 use model::spec::ResourceKind;
 use model::{Epoch, Moment, NodeName, ReplicaId, ResourceName, Span};
@@ -222,9 +223,13 @@ pub struct Member {
     stale_upto: u64,
     pauses: BTreeMap<ResourceName, (u32, Moment)>,
     reports: u64,
+    /// This node's certificate, as its agent tells.
+    identity: Option<Identity>,
     /// Instances numbered in this boot.
     numbered: u64,
     dirty: bool,
+    /// Something is held back that time alone will let through.
+    waits: bool,
 }
 
 impl Member {
@@ -245,8 +250,10 @@ impl Member {
             stale_upto: u64::MAX,
             pauses: BTreeMap::new(),
             reports: 0,
+            identity: None,
             numbered: 0,
             dirty: true,
+            waits: false,
         }
     }
 
@@ -254,6 +261,19 @@ impl Member {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// Whether the last pass held something back that may go on although nothing else changes:
+    /// a pause, or a lease too near its end.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// This node's certificate or what it believes has changed.
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.dirty |= self.identity.as_ref() != Some(&identity);
+        self.identity = Some(identity);
     }
 
     /// A number that no other instance of this node has.

@@ -18,6 +18,7 @@ impl Member {
         state: &ClusterState,
         lease: LeaseView,
     ) -> Vec<Action> {
+        self.waits = false;
         self.notice_lapse(now, state, lease);
         if !self.launcher {
             return Vec::new();
@@ -104,7 +105,7 @@ impl Member {
         };
         let epoch = instance.epoch;
         let by_socket = spec.is_some_and(|s| s.kind.changes_roles());
-        let stale_kind = spec.is_some_and(|s| s.kind != instance.kind);
+        let stale_kind = || spec.is_some_and(|s| s.kind != instance.kind);
         match (instance.phase, wanted) {
             (InstancePhase::Stopping | InstancePhase::Stuck, _) => None,
             // A burnt epoch or a failed health check ends now; whether it also ends well is
@@ -119,6 +120,9 @@ impl Member {
                 self.pause(now, state, resource);
                 self.stop(resource, true)
             }
+            // What became of it stands in entries that are not applied yet, as after a restart:
+            // nothing is concluded from what was before it.
+            (_, _) if epoch.is_some_and(|e| is_ahead(state, resource, e)) => None,
             (_, Want::Nothing) => self.stop(resource, false),
             (InstancePhase::Active | InstancePhase::Promoting, Want::Active(new)) => {
                 if epoch == Some(new) {
@@ -139,7 +143,7 @@ impl Member {
             }
             (InstancePhase::Active, Want::Standby) => self.give_up(resource, epoch, by_socket),
             // One that can't change roles is restarted by the launcher as part of its promotion.
-            (InstancePhase::Standby, Want::Active(_)) if stale_kind => self.stop(resource, false),
+            (InstancePhase::Standby, Want::Active(_)) if stale_kind() => self.stop(resource, false),
             (InstancePhase::Standby, Want::Active(new)) => {
                 let lapses = self.lapses_seen;
                 let instance = self.instances.get_mut(resource)?;
@@ -148,7 +152,7 @@ impl Member {
                 instance.lapses = lapses;
                 Some(Action::Promote { resource: resource.clone(), epoch: new })
             }
-            (InstancePhase::Standby, Want::Standby) if stale_kind => self.stop(resource, false),
+            (InstancePhase::Standby, Want::Standby) if stale_kind() => self.stop(resource, false),
             _ => None,
         }
     }
@@ -192,6 +196,7 @@ impl Member {
             Want::Standby => StartRole::Standby,
         };
         if wanted == Want::Standby && self.pauses.get(resource).is_some_and(|(_, at)| now < *at) {
+            self.waits = true;
             return None;
         }
         let epoch = match role {
@@ -206,4 +211,10 @@ impl Member {
         self.instances.insert(resource.clone(), instance);
         Some(Action::Start { resource: resource.clone(), number, role })
     }
+}
+
+/// Whether an epoch is one that this control state has not given out yet.
+fn is_ahead(state: &ClusterState, resource: &ResourceName, epoch: Epoch) -> bool {
+    let given = state.resources.get(resource).map_or(state.last_epoch, |held| held.epoch);
+    epoch > given
 }

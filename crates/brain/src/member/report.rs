@@ -49,6 +49,7 @@ impl Member {
             evidence: Vec::new(),
             failures: Vec::new(),
             heard: Vec::new(),
+            identity: self.identity.clone(),
         }
     }
 
@@ -56,7 +57,9 @@ impl Member {
     /// launcher that lost its guard, or the guard that lost its launcher.
     fn is_clear(&self) -> bool {
         if self.launcher {
-            self.guard.is_none() && self.instances.values().all(|i| i.epoch.is_none())
+            let careless = self.config.plants.has(Plant::ClearAlthoughActive);
+            let active = self.instances.values().any(|i| i.epoch.is_some());
+            self.guard.is_none() && (!active || careless)
         } else {
             self.clear
         }

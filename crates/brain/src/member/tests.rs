@@ -1,3 +1,4 @@
+use alloc::string::String;
 use alloc::vec;
 
 use model::command::{Command, Entry};
@@ -7,7 +8,7 @@ use model::{ClusterMs, Profile};
 
 use super::*;
 use crate::cluster;
-use crate::fixtures::{cluster_spec, epoch, genesis, node, resource, resource_spec};
+use crate::fixtures::{cluster_spec, epoch, genesis, named, node, resource, resource_spec};
 use crate::plant::Plants;
 
 const ME: ReplicaId = ReplicaId(1);
@@ -188,4 +189,107 @@ fn a_list_of_old_burnt_epochs_takes_no_instance_away() {
     assert_eq!(node.proven(), [], "it is still being stopped");
     node.gone(number);
     assert_eq!(node.proven(), [epoch]);
+}
+
+/// An agent that starts again has applied less than the one before it had.
+#[test]
+fn a_log_that_lags_takes_nothing_from_what_it_does_not_know() {
+    let mut before = Node::new(cold());
+    let number = before.activate(3);
+    let (phase, epoch) = (InstancePhase::Active, Some(epoch(3)));
+    let running = Running { resource: resource(), number, phase, epoch };
+    let up = InstanceEvent::LauncherUp { guard: Some(7), running: vec![running] };
+    let mut after = Node::new(cold());
+    after.tell(up.clone());
+    assert_eq!(after.act(), [], "nobody here knows of its epoch yet");
+    after.assign(3);
+    assert_eq!(after.act(), [], "it is as it should be");
+    // What the log has gone beyond is given up as ever.
+    let mut later = Node::new(cold());
+    later.assign(3);
+    later.assign(4);
+    later.tell(up);
+    assert!(matches!(later.act()[..], [Action::Stop { .. }]), "an older epoch");
+}
+
+/// One that dies now and then, and runs for longer than the window in between, is not punished
+/// for what is forgotten.
+#[test]
+fn a_standby_that_ran_for_a_whole_window_waits_for_the_first_pause_alone() {
+    let mut node = Node::new(resource_spec(Standby::Hot));
+    let recovery = node.state.spec.resources[&resource()].recovery.clone();
+    let mut now = NOW;
+    for round in 0..10 {
+        node.lease.end = Some(now + Span::from_ms(500));
+        let started = node.member.reconcile(now, &node.state, node.lease);
+        let [Action::Start { number, .. }] = started[..] else { panic!("{round}: {started:?}") };
+        let failure = Failure::Exited { status: Some(1), signal: None };
+        let (resource, asked, age) = (resource(), false, Span::ZERO);
+        let gone = InstanceEvent::Gone { resource, number, failure, asked, age };
+        now += Span::from_ms(recovery.window_ms * 2);
+        node.member.on_event(now, &node.state, gone);
+        now += Span::from_ms(recovery.backoff_ms);
+    }
+}
+
+/// Node a with resource r, which changes its role by a socket, and an address with it.
+fn beside_another() -> Node {
+    let mut service = resource_spec(Standby::Hot);
+    if let ResourceKind::Process(process) = &mut service.kind {
+        process.promote = model::spec::Promote::Socket;
+    }
+    let mut node = Node::new(service);
+    let mut spec = node.state.spec.clone();
+    spec.resources.insert(named("address"), ResourceSpec { with: Some(resource()), ..cold() });
+    let (version, text) = (node.state.spec_version + 1, String::new());
+    node.commit(Command::Apply { version, spec, text });
+    let start = node.act();
+    assert!(matches!(start[..], [Action::Start { role: StartRole::Standby, .. }]), "{start:?}");
+    node.tell(InstanceEvent::Ready(resource()));
+    node
+}
+
+fn assign_both(node: &mut Node) {
+    node.assign(1);
+    let (resource, previous, evidence) = (named("address"), Epoch::default(), None);
+    let (name, replica) = (crate::fixtures::node("a"), ME);
+    let epoch = epoch(2);
+    node.commit(Command::Assign { resource, node: name, replica, previous, epoch, evidence });
+}
+
+#[test]
+fn what_runs_with_another_waits_until_that_one_is_active_here() {
+    let mut node = beside_another();
+    assign_both(&mut node);
+    let promote = node.act();
+    assert!(matches!(promote[..], [Action::Promote { .. }]), "the service alone: {promote:?}");
+    assert_eq!(node.act(), []);
+    node.tell(InstanceEvent::Active(resource(), epoch(1)));
+    let [Action::Start { resource, role: StartRole::Active(e), .. }] = &node.act()[..] else {
+        panic!("then its address")
+    };
+    assert_eq!((resource.as_str(), *e), ("address", epoch(2)));
+}
+
+#[test]
+fn what_others_run_with_is_demoted_after_them() {
+    let mut node = beside_another();
+    assign_both(&mut node);
+    node.act();
+    node.tell(InstanceEvent::Active(resource(), epoch(1)));
+    let start = node.act();
+    let [Action::Start { number, .. }] = start[..] else { panic!("{start:?}") };
+    node.tell(InstanceEvent::Active(named("address"), epoch(2)));
+    for (resource, epoch) in [(named("address"), epoch(2)), (resource(), epoch(1))] {
+        node.commit(Command::Release { resource, epoch });
+    }
+    let stop = node.act();
+    assert!(matches!(stop[..], [Action::Stop { number: n, .. }] if n == number), "{stop:?}");
+    assert_eq!(node.act(), [], "the service goes on until its address is gone");
+    let failure = Failure::Exited { status: Some(0), signal: None };
+    let (asked, age) = (true, Span::ZERO);
+    let resource = named("address");
+    node.tell(InstanceEvent::Gone { resource, number, failure, asked, age });
+    let demote = node.act();
+    assert!(matches!(demote[..], [Action::Demote { .. }]), "{demote:?}");
 }

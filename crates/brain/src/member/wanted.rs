@@ -1,8 +1,8 @@
 //! What one instance on this node should be now: nothing, standby, or active under an epoch.
 
-use model::report::EvidenceGround;
-use model::spec::Standby;
-use model::state::ClusterState;
+use model::report::{EvidenceGround, InstancePhase};
+use model::spec::{ResourceSpec, Standby};
+use model::state::{ClusterState, Holder};
 use model::{Epoch, Moment, ResourceName};
 
 use super::{LeaseView, Member};
@@ -31,7 +31,11 @@ impl Member {
         let standby = |wants: bool| if wants { Want::Standby } else { Want::Nothing };
         let hot = spec.standby == Standby::Hot
             && placement::may_run(state, resource, &self.config.node).is_ok();
-        let Some(holder) = held.holder.as_ref().filter(|h| h.replica == self.config.replica) else {
+        let by_name = self.config.plants.has(Plant::AssignmentByName);
+        let mine = |h: &&Holder| {
+            h.replica == self.config.replica || (by_name && h.node == self.config.node)
+        };
+        let Some(holder) = held.holder.as_ref().filter(mine) else {
             return standby(hot && held.quarantine.is_none());
         };
         let epoch = holder.epoch;
@@ -42,6 +46,8 @@ impl Member {
             let runs = self.instances.get(resource).is_some_and(|i| i.epoch == Some(epoch));
             if !runs {
                 self.burn(now, resource, epoch, EvidenceGround::NeverStarted);
+            } else if self.has_companion(state, resource) {
+                return Want::Active(epoch);
             }
             return standby(hot && held.quarantine.is_none());
         }
@@ -49,11 +55,36 @@ impl Member {
         let in_time = lease.end.is_some_and(|end| now + lease.stopping * 2 < end);
         let known = state.index >= lease.fresh_from && lease.fresh_from != u64::MAX;
         let guarded = self.guard.is_some() || self.config.plants.has(Plant::UnguardedActivation);
-        if active_already || (in_time && known && guarded) {
+        let beside = self.has_what_it_runs_with(state, spec);
+        if active_already || (in_time && known && guarded && beside) {
             return Want::Active(epoch);
         }
-        // Not yet: no lease, no guard, or not caught up. A standby may wait for it.
+        // Not yet: no lease, no guard, not caught up, or what it runs `with` is not active. A
+        // standby may wait for it.
+        self.waits = true;
         if self.instances.contains_key(resource) { Want::Standby } else { standby(hot) }
+    }
+
+    /// What this one runs `with` is active here, as the control state wants it.
+    fn has_what_it_runs_with(&self, state: &ClusterState, spec: &ResourceSpec) -> bool {
+        let Some(other) = spec.with.as_ref() else { return true };
+        if self.config.plants.has(Plant::CompanionFirst) {
+            return true;
+        }
+        let holder = state.resources.get(other).and_then(|held| held.holder.as_ref());
+        let instance = self.instances.get(other);
+        instance.zip(holder).is_some_and(|(instance, holder)| {
+            instance.phase == InstancePhase::Active && instance.epoch == Some(holder.epoch)
+        })
+    }
+
+    /// Something that runs `with` this one may still act here: it goes first.
+    fn has_companion(&self, state: &ClusterState, resource: &ResourceName) -> bool {
+        let acts = |name: &ResourceName| {
+            self.instances.get(name).is_some_and(|instance| instance.epoch.is_some())
+        };
+        !self.config.plants.has(Plant::CompanionLeft)
+            && placement::companions(&state.spec, resource).any(acts)
     }
 
     fn unspecified(&mut self, resource: &ResourceName, state: &ClusterState, now: Moment) -> Want {

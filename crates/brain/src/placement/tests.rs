@@ -1,27 +1,16 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
-use alloc::vec::Vec;
 
 use model::report::{InstanceStatus, Report};
 use model::spec::{ClusterSpec, DomainKind, Domains, NodeSpec, ResourceSpec};
-use model::state::{Holder, Member, ResourceState};
+use model::state::{Member, ResourceState};
 use model::{ClusterMs, Epoch};
 
 use super::*;
-use crate::fixtures::{named, node, resource_spec};
+use crate::fixtures::{holder, named, node, report, resource_spec, voter};
 
 fn held_by(name: &str, active: bool) -> ResourceState {
-    let holder = Holder {
-        node: node(name),
-        replica: ReplicaId(1),
-        epoch: Epoch::default(),
-        since: ClusterMs(0),
-        wall_ms: 0,
-        releasing: false,
-        active,
-        stuck: false,
-        spec_version: 1,
-    };
+    let holder = holder(name, ReplicaId(1), Epoch::default(), active);
     let last_node = Some(node(name));
     ResourceState { holder: Some(holder), last_node, ..ResourceState::default() }
 }
@@ -41,14 +30,7 @@ impl Setting {
             let domains = Domains { rack: Some(rack.into()), ..Domains::default() };
             let spec = NodeSpec { domains, voter: true, ..NodeSpec::default() };
             state.spec.nodes.insert(node(name), spec);
-            let member = Member {
-                replica,
-                role: MemberRole::Voter,
-                datagram_key: [0; 32],
-                joined: ClusterMs(0),
-                drain_until: None,
-                maintenance_until: None,
-            };
+            let member = voter(replica);
             state.members.insert(node(name), member);
             let health = NodeHealth::Healthy;
             let seen = NodeView {
@@ -87,20 +69,7 @@ impl Setting {
             active_at_us: 0,
         };
         let seen = self.view.get_mut(&node(name)).unwrap();
-        seen.report = Some(Arc::new(Report {
-            replica: seen.replica,
-            boot: 1,
-            number: 1,
-            applied: 1,
-            guard: Some(1),
-            ready: true,
-            clear: false,
-            leased: true,
-            instances: vec![status],
-            evidence: Vec::new(),
-            failures: Vec::new(),
-            heard: Vec::new(),
-        }));
+        seen.report = Some(Arc::new(Report { instances: vec![status], ..report(seen.replica) }));
     }
 
     fn check(&self, wish: Wish, expected: Option<&str>) {
@@ -194,9 +163,28 @@ fn the_node_that_is_left_is_the_last_choice_and_still_a_choice() {
 
 #[test]
 fn a_move_leaves_the_failure_domain_where_it_can() {
+    let away = || Wish { target: None, avoid: Some(node("a")) };
     let mut setting = Setting::new(Standby::Cold);
+    setting.check(away(), Some("b"));
     setting.spec().spread = Some(DomainKind::Rack);
-    setting.check(Wish { target: None, avoid: Some(node("a")) }, Some("c"));
+    setting.check(away(), Some("c"));
+    // Another domain counts for more than a preference and an idle node, but a standby that is
+    // ready for more still.
+    setting.spec().prefer = vec![node("b")];
+    setting.state.resources.insert(named("x"), held_by("c", true));
+    setting.check(away(), Some("c"));
+    setting.spec().standby = Standby::Hot;
+    setting.standby_on("b");
+    setting.check(away(), Some("b"));
+    setting.standby_on("c");
+    setting.check(away(), Some("c"));
+    // Of another kind nothing is known: then all nodes are apart.
+    setting.spec().spread = Some(DomainKind::Power);
+    setting.check(away(), Some("b"));
+    // The domain that is left is better than none.
+    setting.spec().spread = Some(DomainKind::Rack);
+    setting.view.get_mut(&node("c")).unwrap().health = NodeHealth::Down;
+    setting.check(away(), Some("b"));
 }
 
 #[test]
@@ -207,12 +195,32 @@ fn the_least_busy_of_equals_is_chosen() {
 }
 
 #[test]
-fn it_runs_with_another_only_where_that_is_active() {
+fn it_runs_with_another_only_where_that_one_is_and_stays() {
     let mut setting = Setting::new(Standby::Cold);
     setting.spec().with = Some(named("x"));
     setting.check(Wish::default(), None);
-    setting.state.resources.insert(named("x"), held_by("b", false));
+    let mut leaving = held_by("b", true);
+    leaving.holder.as_mut().unwrap().releasing = true;
+    setting.state.resources.insert(named("x"), leaving);
     setting.check(Wish::default(), None);
-    setting.state.resources.insert(named("x"), held_by("b", true));
+    // Its instance need not be active yet: the node waits for that.
+    setting.state.resources.insert(named("x"), held_by("b", false));
     setting.check(Wish::default(), Some("b"));
+}
+
+#[test]
+fn a_standby_is_ready_where_it_stands_by_and_is_healthy() {
+    for (phase, healthy, ready) in [
+        (InstancePhase::Standby, true, true),
+        (InstancePhase::Standby, false, false),
+        (InstancePhase::Starting, true, false),
+    ] {
+        let mut setting = Setting::new(Standby::Hot);
+        setting.standby_on("a");
+        let seen = setting.view.get_mut(&node("a")).unwrap();
+        let report = Arc::make_mut(seen.report.as_mut().unwrap());
+        (report.instances[0].phase, report.instances[0].healthy) = (phase, healthy);
+        assert_eq!(seen.standby_ready(&named("r")), ready, "{phase:?} {healthy}");
+        assert!(!seen.standby_ready(&named("another")));
+    }
 }

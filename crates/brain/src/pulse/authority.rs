@@ -29,6 +29,8 @@ pub struct Authority {
     /// Until when each voter or learner has promised: sending time of the newest round it
     /// acknowledged plus the promise that this round asked for.
     acknowledged: BTreeMap<ReplicaId, Moment>,
+    /// When it ends, as of the newest promise and configuration.
+    until: Option<Moment>,
 }
 
 impl Pulse {
@@ -48,13 +50,18 @@ impl Pulse {
             barrier: None,
             renounced: false,
             acknowledged: BTreeMap::new(),
+            until: None,
         });
         let wait = if self.config.plants.has(Plant::SuccessorDoesNotWait) {
             Span::ZERO
         } else {
             self.succession_wait(now, succession)
         };
-        self.grants.inherit(now, now + wait, known);
+        if self.config.plants.has(Plant::AbsenceOfOneOffice) {
+            self.grants.forget_absences();
+        }
+        let anew = !self.config.plants.has(Plant::GrantsOfEarlierOffice);
+        self.grants.inherit(now, now + wait, known, anew);
     }
 
     /// A barrier that this coordinator proposed in its present term is committed and applied.
@@ -84,10 +91,13 @@ impl Pulse {
     }
 
     /// Whether nobody else can have decided anything by now, so that what this node has applied is
-    /// all there is: it is in office, and a quorum is bound to it at this moment.
+    /// all there is: it is in office, a quorum is bound to it at this moment, and it has applied
+    /// what it knows to be committed (others may have before it, where its own disk is slow).
     #[must_use]
-    pub fn speaks_for_all(&self, now: Moment) -> bool {
-        self.in_office() && self.authority_left(now) > Span::ZERO
+    pub fn speaks_for_all(&self, now: Moment, applied: u64) -> bool {
+        let careless = self.config.plants.has(Plant::SpeaksWithoutAuthority);
+        let bound = careless || self.authority_left(now) > Span::ZERO;
+        self.in_office() && bound && applied >= self.raft.commit
     }
 
     /// Since when this node leads.
@@ -100,14 +110,14 @@ impl Pulse {
     pub(super) fn round(&self, now: Moment) -> Option<Round> {
         let authority = self.authority.as_ref()?;
         let t = &self.config.timers;
-        let fresh = authority.barrier.is_some_and(|at| now.since(at) <= t.barrier_limit);
+        let fresh = authority.barrier.is_some() && !self.barrier_is_old(now);
         let lives = now.since(self.alive) <= t.stall_limit;
         let silent = self.config.witness && !self.config.plants.has(Plant::WitnessSolicits);
         let solicits = fresh && lives && !authority.renounced && !silent;
         solicits.then_some(Round { term: authority.term, promise: t.promise })
     }
 
-    pub(super) fn note_promise(&mut self, from: ReplicaId, promised: Promised) {
+    pub(super) fn note_promise(&mut self, now: Moment, from: ReplicaId, promised: Promised) {
         if promised.round.boot != self.config.boot {
             return;
         }
@@ -117,13 +127,27 @@ impl Pulse {
             let until = authority.acknowledged.entry(from).or_default();
             let doubled = self.config.plants.has(Plant::AuthorityDoubled);
             let promise = if doubled { sent.promise * 2 } else { sent.promise };
-            *until = (*until).max(sent.at + promise);
+            let late = self.config.plants.has(Plant::AuthorityFromReceipt);
+            *until = (*until).max(if late { now } else { sent.at } + promise);
+            self.count_promises();
         }
     }
 
     /// When the present authority ends; none where there is none.
     #[must_use]
     pub fn authority_until(&self) -> Option<Moment> {
+        self.authority.as_ref()?.until
+    }
+
+    /// Works out when the authority ends, after a promise or a change of configuration.
+    pub(super) fn count_promises(&mut self) {
+        let until = self.promised_by_quorums();
+        if let Some(authority) = &mut self.authority {
+            authority.until = until;
+        }
+    }
+
+    fn promised_by_quorums(&self) -> Option<Moment> {
         let authority = self.authority.as_ref()?;
         let mut end: Option<Moment> = None;
         for voters in self.raft.configurations.iter().flatten() {
@@ -152,12 +176,24 @@ impl Pulse {
     }
 
     /// Whether a coordinator has to step down: it had a promise's time to gain authority, or had
-    /// it and lost it. Renounced ones and witnesses are on their way out anyway.
+    /// it and lost it, or will lose it, as its disk or quorum does nothing any more. Those who
+    /// would follow it count their wait from its last word in the log: were it in office until its
+    /// authority ends, leases would end before another is elected. Renounced ones and witnesses
+    /// are on their way out anyway.
     #[must_use]
     pub fn must_step_down(&self, now: Moment) -> bool {
         let Some(authority) = &self.authority else { return false };
         let t = &self.config.timers;
         let settled = now.since(authority.since) > t.promise + t.grace;
-        settled && self.authority_left(now) == Span::ZERO
+        let stays = self.config.plants.has(Plant::StaysWithoutAuthority);
+        let lost = settled && self.authority_left(now) == Span::ZERO;
+        (lost || self.barrier_is_old(now)) && !stays
+    }
+
+    /// Whether barriers were committed, and then no more.
+    fn barrier_is_old(&self, now: Moment) -> bool {
+        let at = self.authority.as_ref().and_then(|authority| authority.barrier);
+        let once = self.config.plants.has(Plant::BarrierOnce);
+        at.is_some_and(|at| now.since(at) > self.config.timers.barrier_limit) && !once
     }
 }

@@ -40,11 +40,21 @@ impl Grants {
         now: Moment,
         until: Moment,
         known: impl IntoIterator<Item = ReplicaId>,
+        anew: bool,
     ) {
         debug_assert!(until >= now);
         self.inherited_until = until;
-        self.nodes =
-            known.into_iter().map(|node| (node, Granted { until, barred: false })).collect();
+        if anew {
+            self.nodes.clear();
+        }
+        for node in known {
+            self.nodes.entry(node).or_insert(Granted { until, barred: false });
+        }
+    }
+
+    /// Planted: they should outlive terms of office.
+    pub(super) fn forget_absences(&mut self) {
+        self.absences.clear();
     }
 
     /// Every node counts as granted until then at least.
@@ -55,10 +65,10 @@ impl Grants {
         }
     }
 
-    pub(super) fn granted(&mut self, node: ReplicaId, until: Moment) {
+    pub(super) fn granted(&mut self, node: ReplicaId, until: Moment, shortens: bool) {
         let inherited = self.inherited_until;
         let granted = self.nodes.entry(node).or_insert(Granted { until: inherited, barred: false });
-        granted.until = granted.until.max(until);
+        granted.until = if shortens { until } else { granted.until.max(until) };
     }
 
     pub(super) fn is_barred(&self, node: ReplicaId) -> bool {
@@ -89,8 +99,9 @@ impl Pulse {
         // A node that hears nothing of us (one-way link) gets no grants it would never learn of:
         // it must have acknowledged a beat of ours within the last lease.
         let ack = hearing.acked.filter(|ack| ack.boot == self.config.boot)?;
-        let acked = self.sent(ack.seq)?;
-        if now.since(acked.at) > t.lease {
+        let acked = self.sent(ack.seq).map(|sent| sent.at);
+        let confirms = acked.is_some_and(|at| now.since(at) <= t.lease);
+        if !confirms && !self.config.plants.has(Plant::GrantsUnconfirmed) {
             return None;
         }
         let span = super::lease::span(&t, authority, self.config.plants);
@@ -100,7 +111,10 @@ impl Pulse {
             let sound = t.lease.min(authority + t.grace);
             let exact = self.config.plants.has(Plant::GrantWithoutDrift);
             let drift_ppm = if exact { 0 } else { t.drift_ppm };
-            self.grants.granted(to, received + sound.stretched(drift_ppm));
+            let ours = self.config.plants.has(Plant::GrantFromOurSending);
+            let from = acked.filter(|_| ours).unwrap_or(received);
+            let shortens = self.config.plants.has(Plant::GrantShortened);
+            self.grants.granted(to, from + sound.stretched(drift_ppm), shortens);
         }
         Some(Grant { term: round.term, span, commit: self.raft.commit })
     }

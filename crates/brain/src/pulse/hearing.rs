@@ -120,3 +120,6 @@ impl Power for f32 {
         (0..n).fold(1.0, |product, _| product * self)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,11 +188,17 @@ impl Pulse {
         let leads = raft.leader == Some(self.config.me);
         if self.authority.as_ref().is_some_and(|a| !leads || a.term != raft.term) {
             self.authority = None;
-            self.grants.clear();
+            if !self.config.plants.has(Plant::GrantsOfEarlierOffice) {
+                self.grants.clear();
+            }
         }
         let before = self.raft.configurations.take();
+        let regrouped = raft.configurations.is_some();
         self.raft = raft;
         self.raft.configurations = self.raft.configurations.take().or(before);
+        if regrouped {
+            self.count_promises();
+        }
     }
 
     /// What the consensus library said last.
@@ -255,8 +261,10 @@ impl Pulse {
             return false;
         }
         let h = self.config.timers.heartbeat;
+        let by_number = self.config.plants.has(Plant::BeatsByNumberAlone);
         let hearing = self.hearing.entry(heartbeat.sender).or_default();
-        if !hearing.receive(now, link, heartbeat, h) {
+        if (by_number && heartbeat.seq <= hearing.seq) || !hearing.receive(now, link, heartbeat, h)
+        {
             return false;
         }
         self.lease.check(now);
@@ -264,7 +272,7 @@ impl Pulse {
             self.consider_round(now, heartbeat, round);
         }
         if let Some(promised) = heartbeat.promised {
-            self.note_promise(heartbeat.sender, promised);
+            self.note_promise(now, heartbeat.sender, promised);
         }
         if let (Some(ack), Some(grant)) = (heartbeat.ack, heartbeat.grant)
             && self.may_grant(heartbeat.sender)
@@ -294,7 +302,9 @@ impl Pulse {
         // Neither path alone keeps a half-dead coordinator in office (rule 2): without its
         // messages over the peer connection, its datagrams count for nothing.
         let connected = now.since(self.raft.leader_heard) <= self.config.timers.promise;
-        if from_leader && connected {
+        let votes = || self.may_grant(self.config.me);
+        let silent = self.config.plants.has(Plant::LearnerGivesNoPromise) && !votes();
+        if from_leader && connected && !silent {
             let round_id = Ack { boot: heartbeat.boot, seq: heartbeat.seq };
             self.promise.consider(
                 self.config.plants,
@@ -313,12 +323,20 @@ impl Pulse {
         }
         let Some(sent) = self.sent(ack.seq) else { return };
         let from = if self.config.plants.has(Plant::LeaseFromReceipt) { now } else { sent.at };
-        self.lease.extend(now, from + grant.span, grant.term, grant.commit);
+        let any = self.config.plants.has(Plant::FreshFromForgotten);
+        let commit = if any { 0 } else { grant.commit };
+        self.lease.extend(now, from + grant.span, grant.term, commit);
     }
 
     /// Whom this node hears: sender, and what is known of its heartbeats.
     pub fn hearing(&self) -> impl Iterator<Item = (ReplicaId, &Hearing)> {
         self.hearing.iter().map(|(id, h)| (*id, h))
+    }
+
+    /// What is known of one sender's heartbeats.
+    #[must_use]
+    pub fn hearing_of(&self, sender: ReplicaId) -> Option<&Hearing> {
+        self.hearing.get(&sender)
     }
 
     /// Forgets peers that belong to the cluster no more.

@@ -100,6 +100,11 @@ impl Pulse {
         if self.config.plants.has(Plant::VoteBeforePromiseEnds) {
             return true;
         }
+        if self.config.plants.has(Plant::VoteForPromised)
+            && self.promise.given.is_some_and(|(whom, _)| whom == ballot.candidate)
+        {
+            return true;
+        }
         let of_any_term = self.config.plants.has(Plant::ProofOfAnyTerm);
         ballot.proof.is_some_and(|renounced| {
             if of_any_term {
@@ -140,7 +145,7 @@ impl Pulse {
         let (me, drift) = (self.config.me, self.config.timers.drift_ppm);
         self.promise.consider(self.config.plants, now, me, promised, round.promise, drift);
         if self.promise.acknowledgement(me) == Some(promised) {
-            self.note_promise(me, promised);
+            self.note_promise(now, me, promised);
         }
     }
 }

@@ -7,6 +7,7 @@ use model::{Moment, Profile, ReplicaId, Span, Timers};
 
 use super::promise::Ballot;
 use super::*;
+use crate::fixtures::heartbeat;
 
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(2);
@@ -45,18 +46,7 @@ fn raft(leader: ReplicaId, term: u64, heard: Moment) -> RaftView {
 }
 
 fn beat_of(sender: ReplicaId, seq: u64) -> Heartbeat {
-    Heartbeat {
-        sender,
-        boot: 1,
-        seq,
-        term: 2,
-        ack: None,
-        round: None,
-        promised: None,
-        grant: None,
-        lapses: 0,
-        stalled: false,
-    }
+    heartbeat(sender, seq, 2)
 }
 
 fn round_of(sender: ReplicaId, seq: u64) -> Heartbeat {
@@ -131,6 +121,7 @@ fn a_restarted_voter_waits_out_the_largest_promise_it_ever_recorded() {
         plants: Plants::NONE,
     };
     let b = Pulse::new(config, ms(0));
+    assert_eq!((b.me(), b.boot()), (B, 2));
     assert!(!b.may_support(ms(4_003), ballot(A, 3)));
     assert!(b.may_support(ms(4_004), ballot(A, 3)));
 }
@@ -172,6 +163,15 @@ fn authority_ends_a_promise_after_the_sending_of_the_round_a_quorum_acknowledged
 }
 
 #[test]
+fn a_node_speaks_for_all_while_it_is_bound_to_and_has_applied_what_is_committed() {
+    let a = coordinator();
+    assert!(a.speaks_for_all(ms(1), 7));
+    assert!(!a.speaks_for_all(ms(1), 6), "others may have told of entry 7");
+    assert!(!a.speaks_for_all(ms(250), 7), "its authority has ended");
+    assert!(!bound().speaks_for_all(ms(1), 7), "it has no office");
+}
+
+#[test]
 fn authority_needs_a_quorum_of_every_configuration() {
     let mut a = coordinator();
     let joint = vec![BTreeSet::from([A, B, C]), BTreeSet::from([A, C, ReplicaId(4)])];
@@ -206,6 +206,19 @@ fn rounds_stop_without_barrier_raft_thread_or_office() {
     assert!(!rounds(&mut a, ms(2_003)));
 }
 
+#[test]
+fn a_coordinator_whose_barriers_end_steps_down_while_its_promises_last() {
+    let mut a = coordinator();
+    a.raft_thread_lives(ms(1_999));
+    a.beat(ms(1_999));
+    acknowledge(&mut a, B, 2, ms(2_000));
+    assert!(!a.must_step_down(ms(2_000)), "the last barrier is as old as it may be");
+    assert!(a.authority_left(ms(2_001)) > Span::ZERO);
+    assert!(a.must_step_down(ms(2_001)), "its authority will end, and it leaves in time");
+    a.barrier_committed(ms(2_001));
+    assert!(!a.must_step_down(ms(2_002)));
+}
+
 // Rule 3.
 
 fn granted(lease: u64, at: Moment) -> Pulse {
@@ -234,6 +247,7 @@ fn a_lapsed_lease_is_not_revived_by_a_late_grant() {
     assert_eq!(b.check_lease(ms(500)), 1);
     grant(&mut b, 2, 1, Span::from_ms(500), ms(501));
     assert_eq!((b.lease_end(), b.check_lease(ms(501))), (None, 1));
+    assert_eq!(b.heartbeat_for(ms(502), A).lapses, 1, "it says so");
 }
 
 #[test]
@@ -393,4 +407,46 @@ fn a_witness_in_office_sends_neither_rounds_nor_grants() {
     acknowledge(&mut a, B, 1, ms(1));
     let beat = a.heartbeat_for(ms(1), B);
     assert_eq!((beat.round, beat.grant), (None, None));
+}
+
+// A node whose own loop stalled says so, and judges nobody by the silence that it slept through.
+
+#[test]
+fn a_late_beat_is_told_and_judges_nobody_until_what_came_meanwhile_was_heard() {
+    let (mut a, h) = (coordinator(), timers().heartbeat);
+    assert!(a.may_judge(ms(0)) && !a.heartbeat_for(ms(0), B).stalled);
+    let on_time = ms(0) + h * 4;
+    a.beat(on_time);
+    assert!(
+        a.may_judge(on_time) && !a.heartbeat_for(on_time, B).stalled,
+        "four beats are no stall"
+    );
+    let late = on_time + h * 4 + Span(1);
+    a.beat(late);
+    assert!(a.stalled() && a.heartbeat_for(late, B).stalled);
+    let again = late + h * 3;
+    assert!(!a.may_judge(late) && !a.may_judge(again.before(Span(1))) && a.may_judge(again));
+    a.beat(late + h);
+    assert!(!a.heartbeat_for(late + h, B).stalled, "it goes on as ever");
+}
+
+#[test]
+fn what_a_peer_says_of_its_loop_is_remembered_with_its_last_beat() {
+    let mut a = coordinator();
+    let stalled = |a: &Pulse| a.hearing().any(|(id, heard)| id == B && heard.stalled);
+    a.receive(ms(10), 0, &Heartbeat { stalled: true, ..beat_of(B, 2) });
+    assert!(stalled(&a));
+    a.receive(ms(20), 0, &beat_of(B, 3));
+    assert!(!stalled(&a));
+}
+
+#[test]
+fn a_quorum_is_more_than_half() {
+    let five: BTreeSet<ReplicaId> = (1..=5).map(ReplicaId).collect();
+    let mut a = coordinator();
+    a.set_raft(RaftView { configurations: Some(vec![five]), ..raft(A, 2, ms(0)) });
+    assert_eq!(a.authority_until(), None, "itself and B of five");
+    acknowledge(&mut a, C, 1, ms(2));
+    assert_eq!(a.authority_until(), Some(ms(0) + timers().promise));
+    assert!(a.has_barrier() && !pulse(A).has_barrier());
 }

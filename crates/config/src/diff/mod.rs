@@ -5,7 +5,7 @@
 mod node;
 mod resource;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::{ClusterSpec, NodeName, ResourceName};
@@ -15,6 +15,15 @@ use crate::print::{self, Section};
 
 /// Where the active instances are now, as far as it is known.
 pub type Placed = BTreeMap<ResourceName, NodeName>;
+
+/// What is known of the cluster as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Where the active instances are: makes "may move" exact for the resources it names.
+    pub placed: Placed,
+    /// The nodes that have joined.
+    pub joined: BTreeSet<NodeName>,
+}
 
 /// What a change leads to, the gentlest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -171,15 +180,14 @@ impl Diff {
     }
 }
 
-/// Compares the committed specification with a new one. `placed` makes "may move" exact for the
-/// resources it names.
+/// Compares the committed specification with a new one.
 #[must_use]
-pub fn diff(old: &ClusterSpec, new: &ClusterSpec, placed: &Placed) -> Diff {
+pub fn diff(old: &ClusterSpec, new: &ClusterSpec, now: &Now) -> Diff {
     let mut diff = Diff::default();
     refusals(old, new, &mut diff);
     cluster(old, new, &mut diff);
-    node::compare(old, new, &mut diff);
-    resource::compare(old, new, placed, &mut diff);
+    node::compare(old, new, now, &mut diff);
+    resource::compare(old, new, &now.placed, &mut diff);
     hooks(old, new, &mut diff);
     diff
 }

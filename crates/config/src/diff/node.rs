@@ -3,17 +3,17 @@
 use model::spec::NodeSpec;
 use model::{ClusterSpec, NodeName};
 
-use super::{Change, Diff, Effect, key_changes};
+use super::{Change, Diff, Effect, Now, Refused, key_changes};
 use crate::print;
 
 /// Compares all nodes.
-pub(super) fn compare(old: &ClusterSpec, new: &ClusterSpec, diff: &mut Diff) {
+pub(super) fn compare(old: &ClusterSpec, new: &ClusterSpec, now: &Now, diff: &mut Diff) {
     for (name, node) in &old.nodes {
         match new.nodes.get(name) {
-            Some(now) => both(old, new, name, node, now, diff),
+            Some(is) => both(old, new, name, node, is, diff),
+            None if now.joined.contains(name) => diff.refused.push(joined(name)),
             None => {
-                let vote = if node.voter { "; the others take its vote over first" } else { "" };
-                let why = format!("it is drained, then forgotten{vote}");
+                let why = "it has not joined: only its place is given up";
                 diff.changes.push(Change::new("node", name.as_str(), Effect::Leave, why));
             }
         }
@@ -26,6 +26,17 @@ pub(super) fn compare(old: &ClusterSpec, new: &ClusterSpec, diff: &mut Diff) {
         };
         let why = format!("`backstay join` on it lets it in{role}");
         diff.changes.push(Change::new("node", name.as_str(), Effect::Join, why));
+    }
+}
+
+/// A member is put out by `forget` alone: a line that is missing in a file must not do it.
+fn joined(name: &NodeName) -> Refused {
+    Refused {
+        message: format!("node \"{name}\" has joined, and this leaves it out"),
+        help: format!(
+            "`backstay drain {name} --for 1h` moves what runs there, `backstay forget {name}` \
+             puts it out for good; then apply this. Or put its [[node]] back"
+        ),
     }
 }
 

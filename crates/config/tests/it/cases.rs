@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use config::diff::Now;
 use config::{Code, Measurement, Placed, Severity};
 
 use crate::{directories, expect};
@@ -80,8 +81,13 @@ fn every_difference_is_told_as_expected() {
             Err(_) => Placed::new(),
         };
         let (old, new) = (spec("old.toml"), spec("new.toml"));
-        let diff = config::diff(&old, &new, &placed);
-        assert!(config::diff(&old, &old, &Placed::new()).is_empty(), "nothing changes to itself");
+        let joined = match std::fs::read_to_string(case.join("joined.txt")) {
+            Ok(text) => text.lines().map(|name| name.parse().expect("a node's name")).collect(),
+            Err(_) => old.nodes.keys().cloned().collect(),
+        };
+        let now = Now { placed, joined };
+        let diff = config::diff(&old, &new, &now);
+        assert!(config::diff(&old, &old, &Now::default()).is_empty(), "nothing changes to itself");
         let json = serde_json::to_string_pretty(&diff).expect("a difference is data");
         let found = format!("{diff}\n{json}\n");
         wrong.extend(expect(&case.join("expected.txt"), &found));

@@ -28,9 +28,11 @@ use crate::sys;
 
 /// How long answers to the probes are waited for. A host on the same network answers in its
 /// kernel, within a fraction of a millisecond; one that is slower is seen by its later frames.
-const DETECT: Span = Span::from_ms(5);
+const DETECT: Span = Span::from_ms(2);
 /// Pause between the probes, of which there are two.
-const PROBE_PAUSE: Span = Span::from_ms(2);
+const PROBE_PAUSE: Span = Span::from_ms(1);
+/// For so long a look ahead of the order counts, unless somebody claims the address meanwhile.
+const LOOK_LASTS: Span = Span::from_ms(20);
 /// A conflict that lasts is told again after so long.
 const TELL_EVERY: Span = Span::from_ms(10_000);
 
@@ -66,9 +68,9 @@ pub enum KeeperError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Standby,
-    /// Looks whether somebody else has the address.
+    /// Looks whether somebody else has the address; without an epoch, ahead of the order.
     Detecting {
-        epoch: Epoch,
+        epoch: Option<Epoch>,
         until: Moment,
         second_probe: Option<Moment>,
     },
@@ -92,6 +94,8 @@ struct Keeper {
     ready: bool,
     conflicts: u64,
     told: Option<Moment>,
+    /// When it was found free, ahead of the order.
+    found_free: Option<Moment>,
 }
 
 fn at(what: &'static str) -> impl Fn(io::Error) -> KeeperError {
@@ -145,6 +149,7 @@ impl Keeper {
             ready: false,
             conflicts: 0,
             told: None,
+            found_free: None,
         };
         match started_as()? {
             Some(epoch) => keeper.on_promote(epoch)?,
@@ -206,10 +211,13 @@ impl Keeper {
                 let epoch = *epoch;
                 // What waits to be read was said in time.
                 self.on_frames(now)?;
-                if matches!(self.state, State::Detecting { .. }) {
-                    self.take(epoch)
-                } else {
-                    Ok(())
+                match (&self.state, epoch) {
+                    (State::Detecting { .. }, Some(epoch)) => self.take(epoch),
+                    (State::Detecting { .. }, None) => {
+                        (self.state, self.found_free) = (State::Standby, Some(now));
+                        Ok(())
+                    }
+                    _ => Ok(()),
                 }
             }
             State::Detecting { .. } => Ok(()),
@@ -229,6 +237,8 @@ impl Keeper {
         for told in self.talk.hear().map_err(at("hear the launcher"))? {
             match told {
                 Told::Promote { epoch } => self.on_promote(epoch)?,
+                Told::Prepare {} if matches!(self.state, State::Standby) => self.look(None)?,
+                Told::Prepare {} => {}
                 Told::Demote { .. } => {
                     self.handle.take_down().map_err(at("remove the address"))?;
                     self.state = State::Standby;
@@ -249,6 +259,22 @@ impl Keeper {
             None => return self.fail(KeeperError::NoInterface(self.at.interface).to_string()),
             Some(_) => {}
         }
+        if let State::Detecting { epoch: ahead @ None, .. } = &mut self.state {
+            *ahead = Some(epoch);
+            return Ok(());
+        }
+        let now = sys::now();
+        // What waits to be read may be a claim.
+        self.on_frames(now)?;
+        match self.found_free.take() {
+            Some(found) if now.since(found) <= LOOK_LASTS => self.take(epoch),
+            _ => self.look(Some(epoch)),
+        }
+    }
+
+    /// Asks who has the address.
+    fn look(&mut self, epoch: Option<Epoch>) -> Result<(), KeeperError> {
+        self.found_free = None;
         // Frames of before say nothing about now: the one who held it may just have given it up.
         self.wire.hear().map_err(at("read frames"))?;
         let now = sys::now();
@@ -291,7 +317,15 @@ impl Keeper {
         let other = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
         let ip = self.at.ip;
         match &mut self.state {
-            State::Standby => Ok(()),
+            State::Standby => {
+                self.found_free = None;
+                Ok(())
+            }
+            State::Detecting { epoch: None, .. } => {
+                // It is looked at again when the order comes: it may be given up until then.
+                self.state = State::Standby;
+                Ok(())
+            }
             State::Detecting { .. } => {
                 self.fail(format!("{ip} is in use by the host with the hardware address {other}"))
             }

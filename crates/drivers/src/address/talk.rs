@@ -27,6 +27,8 @@ pub(super) enum Told {
         #[serde(deserialize_with = "epoch")]
         epoch: Epoch,
     },
+    /// Look whether it is free: the order to become active is about to come.
+    Prepare {},
 }
 
 /// What is answered.
@@ -113,6 +115,7 @@ mod tests {
         assert_eq!(promote, Some(Told::Promote { epoch }));
         assert_eq!(read(r#"{"event":"demote","epoch":"1.7"}"#), Some(Told::Demote { epoch }));
         assert_eq!(read(r#"{"event":"promote","epoch":"7"}"#), None);
+        assert_eq!(read(r#"{"event":"prepare"}"#), Some(Told::Prepare {}));
         let text = |say: &Say| serde_json::to_string(say).unwrap();
         assert_eq!(text(&Say::Standby {}), r#"{"event":"standby"}"#);
         let active = Say::Active { epoch: epoch.to_string() };

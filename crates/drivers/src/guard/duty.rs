@@ -1,5 +1,6 @@
 //! The guard's loop: beat, look at the lease, stop what it no longer covers, see that it is gone.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -8,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::armed::{ARMED_MAX, Armed, State};
 use super::escalate::escalate;
+use super::sole::{self, Place};
 use super::statement::{Cause, Statement, Statements};
 use super::watchdog::Watchdog;
 use super::wire::{FromGuard, PACKET_BYTES_MAX, ToGuard};
@@ -20,9 +22,13 @@ use crate::process::table::ProcessTable;
 use crate::sys;
 
 /// Pause between two attempts to reach the launcher.
-const DIAL_EVERY: Span = Span::from_ms(100);
+pub(super) const DIAL_EVERY: Span = Span::from_ms(100);
 /// Packets taken from the launcher before the clock is looked at again.
 const PACKETS_PER_TURN: usize = 64;
+
+/// A launcher that has kept a connection for so long is one that welcomes nobody: of an older
+/// version.
+const UNWELCOMED_MAX: Span = Span::from_ms(100);
 
 const T_SIGNAL: u64 = 1;
 const T_LAUNCHER: u64 = 2;
@@ -33,6 +39,10 @@ struct Link {
     socket: OwnedFd,
     exit: Option<OwnedFd>,
     pid: i32,
+    since: Moment,
+    /// The launcher keeps it. Before that this guard shows no life: its beats would pass for those
+    /// of another, which may be frozen.
+    welcome: bool,
 }
 
 /// The guard at work.
@@ -50,6 +60,8 @@ pub(super) struct Duty {
     next_dial: Moment,
     garbage: u64,
     leaving: Option<Moment>,
+    /// Held locked for as long as this guard lives.
+    _lock: Option<File>,
 }
 
 impl Duty {
@@ -63,6 +75,11 @@ impl Duty {
         let mut poll = Poll::new().map_err(at("wait for events"))?;
         poll.add(&signals, T_SIGNAL).map_err(at("wait for signals"))?;
         let Some(page) = wait_for_page(&options, &mut poll, &signals)? else { return Ok(None) };
+        let lock = match sole::take(&options, &page, &mut poll, &signals)? {
+            Place::Mine(lock) => Some(lock),
+            Place::Frozen => None,
+            Place::ToldToEnd => return Ok(None),
+        };
         let incarnation =
             getrandom::u64().map_err(|e| at("draw a number")(io::Error::other(e.to_string())))?;
         let path = options.run_dir.statements();
@@ -90,6 +107,7 @@ impl Duty {
             next_dial: Moment::ZERO,
             garbage: 0,
             leaving: None,
+            _lock: lock,
             options,
         }))
     }
@@ -135,8 +153,12 @@ impl Duty {
     /// The beat tells the launcher that this loop turns; without a connection there is nobody to
     /// tell, and another guard may be the one on duty.
     fn show_life(&mut self, now: Moment) {
-        if self.link.is_some() {
-            self.page.beat(Beat::Guard, now);
+        if let Some(link) = &self.link {
+            if link.welcome {
+                self.page.beat(Beat::Guard, now);
+            } else if now.since(link.since) > UNWELCOMED_MAX {
+                self.on_welcome(now);
+            }
         } else if self.page.guard_incarnation() == self.incarnation {
             // Whatever the lost launcher made active was armed here: a guard that came later
             // could not know of it.
@@ -170,9 +192,6 @@ impl Duty {
             return Err(io::Error::other("it runs as a user who has no business here"));
         }
         packet::send_packet(&socket, &FromGuard::Hello { incarnation: self.incarnation })?;
-        self.page.set_guard_incarnation(self.incarnation);
-        self.page.set_clear(None);
-        self.page.beat(Beat::Guard, sys::now());
         self.poll.add(&socket, T_LAUNCHER)?;
         // The socket's end is enough; the process's end is a second witness of the same.
         let exit =
@@ -180,8 +199,17 @@ impl Duty {
         if let Some(exit) = &exit {
             self.poll.add(exit, T_LAUNCHER_EXIT)?;
         }
-        tracing::info!(launcher = peer.pid, "connected to the launcher");
-        Ok(Link { socket, exit, pid: peer.pid })
+        Ok(Link { socket, exit, pid: peer.pid, since: sys::now(), welcome: false })
+    }
+
+    /// From now on this guard is the one on duty.
+    fn on_welcome(&mut self, now: Moment) {
+        let Some(link) = self.link.as_mut().filter(|link| !link.welcome) else { return };
+        link.welcome = true;
+        self.page.set_guard_incarnation(self.incarnation);
+        self.page.set_clear(None);
+        self.page.beat(Beat::Guard, now);
+        tracing::info!(launcher = link.pid, "connected to the launcher");
     }
 
     /// Stops everything once the lease no longer covers the time it takes to stop.
@@ -312,6 +340,9 @@ impl Duty {
 
     fn next_wake(&self, now: Moment) -> Moment {
         let mut wake = now + beat_every(&self.options.timers);
+        if let Some(link) = self.link.as_ref().filter(|link| !link.welcome) {
+            wake = wake.min(link.since + UNWELCOMED_MAX);
+        }
         let lease_end = self.page.lease_end(now, self.options.longest_lease);
         for armed in &self.armed {
             match armed.state {
@@ -350,7 +381,10 @@ impl Duty {
 
     fn on_launcher_lost(&mut self, how: &str) {
         let Some(link) = self.link.take() else { return };
-        tracing::warn!(how, armed = self.armed.len(), "the launcher is lost");
+        match link.welcome {
+            true => tracing::warn!(how, armed = self.armed.len(), "the launcher is lost"),
+            false => tracing::debug!(how, "the launcher keeps another guard"),
+        }
         self.poll.remove(&link.socket);
         if let Some(exit) = &link.exit {
             self.poll.remove(exit);
@@ -388,6 +422,7 @@ impl Duty {
                 }
             },
             ToGuard::Kill { resource, epoch } => self.kill_one(resource, epoch),
+            ToGuard::Welcome => self.on_welcome(sys::now()),
             ToGuard::Disarm { resource, epoch } => {
                 // What is being stopped is seen through to its end.
                 let covered = |a: &Armed| {

@@ -8,6 +8,7 @@
 mod armed;
 mod duty;
 mod escalate;
+mod sole;
 mod statement;
 mod watchdog;
 pub mod wire;
@@ -88,6 +89,13 @@ pub enum GuardError {
     /// The lease page.
     #[error(transparent)]
     Page(#[from] PageError),
+    /// Another one stands by.
+    #[error(
+        "another guard is on duty here: the launcher takes one, and this one ends without having \
+         done anything. `fuser -v {}` names the other; a run directory belongs to one node",
+        .0.display()
+    )]
+    OnDuty(PathBuf),
 }
 
 /// Runs the guard until it is told to end (SIGTERM, SIGINT). It waits for the launcher, and for

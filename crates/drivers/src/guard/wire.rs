@@ -45,6 +45,8 @@ pub enum ToGuard<'a> {
         /// Under which epoch.
         epoch: Epoch,
     },
+    /// First on every connection that is kept: no other guard is connected.
+    Welcome,
 }
 
 /// What the guard tells the launcher.

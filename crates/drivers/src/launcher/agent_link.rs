@@ -26,6 +26,8 @@ pub(super) struct AgentLink {
     out: Vec<u8>,
     /// Whether the other side said a version that we speak.
     pub(super) greeted: bool,
+    /// Whose connection was refused last: a log says it once.
+    refused: Option<u32>,
     /// Connections dropped because of what they sent.
     pub(super) garbage: u64,
     /// Whether the poll watches for room to write.
@@ -61,6 +63,7 @@ impl AgentLink {
             reader: FrameReader::default(),
             out: Vec::new(),
             greeted: false,
+            refused: None,
             garbage: 0,
             watching_output: false,
         })
@@ -68,17 +71,22 @@ impl AgentLink {
 
     /// The next connection of somebody who may give orders.
     pub(super) fn accept(&mut self) -> io::Result<Option<UnixStream>> {
-        let stream = match self.listener.accept() {
+        let mut stream = match self.listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         };
         let peer = packet::peer(&stream)?;
+        stream.set_nonblocking(true)?;
         if !packet::trusted(peer, self.uid) {
-            tracing::warn!(uid = peer.uid, "a connection of a user who may give no orders");
+            let reason = no_orders_from(peer.uid, self.uid);
+            if self.refused.replace(peer.uid) != Some(peer.uid) {
+                tracing::warn!("{reason}");
+            }
+            say_farewell(&mut stream, reason);
             return Ok(None);
         }
-        stream.set_nonblocking(true)?;
+        self.refused = None;
         Ok(Some(stream))
     }
 
@@ -161,5 +169,51 @@ impl AgentLink {
     /// Whether something waits for room.
     pub(super) fn wants_output(&self) -> bool {
         !self.out.is_empty()
+    }
+}
+
+/// Why somebody's connection is refused, and what mends it.
+fn no_orders_from(uid: u32, agent: Option<u32>) -> String {
+    let me = rustix::process::geteuid().as_raw();
+    let named = match agent {
+        Some(agent) => format!(" and uid {agent} (`--agent-uid`)"),
+        None => String::new(),
+    };
+    format!(
+        "uid {uid} may give no orders to this launcher, which takes them from root, its own user \
+         (uid {me}){named}: start the launcher with `--agent-uid {uid}`, or run the agent as one \
+         of these"
+    )
+}
+
+/// Tells a connection why it ends. It is new, so that there is room for it.
+fn say_farewell(stream: &mut UnixStream, reason: String) {
+    let said = encode_frame(&Event::Disconnected { reason })
+        .map_err(io::Error::other)
+        .and_then(|frame| stream.write_all(&frame));
+    if let Err(error) = said {
+        tracing::debug!(%error, "who was refused does not hear why");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::FrameReader;
+
+    #[test]
+    fn a_refusal_names_the_user_and_the_option_that_lets_it_in() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        say_farewell(&mut ours, no_orders_from(4242, Some(77)));
+        drop(ours);
+        let mut bytes = Vec::new();
+        theirs.read_to_end(&mut bytes).unwrap();
+        let mut reader = FrameReader::default();
+        reader.feed(&bytes);
+        let said = reader.next_message::<Event>().unwrap();
+        let Some(Event::Disconnected { reason }) = said else { panic!("{said:?}") };
+        for part in ["uid 4242 may give no orders", "uid 77", "`--agent-uid 4242`"] {
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
     }
 }

@@ -46,6 +46,13 @@ impl Launcher {
         self.instances.values().any(|i| i.role == Role::Active || i.armed)
     }
 
+    /// Whether the connected guard's last beat is old while nothing is active, so that nobody
+    /// watches it ([`Launcher::enforce`]) and its loss would cost nothing.
+    pub(super) fn is_guard_missed(&self, now: Moment) -> bool {
+        let age = now.since(self.page.last_beat(Beat::Guard));
+        self.guard.is_up() && !self.has_active() && age > self.beat_limit()
+    }
+
     /// Stops active instances that nothing covers.
     pub(super) fn enforce(&mut self, now: Moment) {
         if self.guard.is_up() && self.has_active() {

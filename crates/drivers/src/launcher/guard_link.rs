@@ -46,12 +46,19 @@ impl Launcher {
             Err(error) => return tracing::warn!(%error, "a guard can't be taken"),
         };
         let trusted = packet::peer(&socket).is_ok_and(|peer| packet::trusted(peer, None));
+        if trusted && self.is_guard_missed(crate::sys::now()) {
+            self.on_guard_lost("it shows no life, and another is there");
+        }
         if !trusted || self.guard.socket.is_some() {
             tracing::warn!(trusted, "a guard is sent away: another is on duty, or it is none");
             return;
         }
         if let Err(error) = self.poll.add(&socket, Source::Guard.token(0)) {
             return tracing::error!(%error, "the guard's connection can't be watched");
+        }
+        if let Err(error) = packet::send_packet(&socket, &ToGuard::Welcome) {
+            // It goes on duty a little later all the same.
+            tracing::warn!(%error, "the guard can't be welcomed");
         }
         self.guard.socket = Some(socket);
         self.on_guard();

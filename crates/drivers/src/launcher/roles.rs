@@ -65,7 +65,23 @@ impl Launcher {
             }
             return Err(Refusal::NoGuard);
         }
+        self.prepare_companions(resource);
         Ok(())
+    }
+
+    /// The addresses that come up after this resource look meanwhile whether they are free.
+    fn prepare_companions(&mut self, resource: &ResourceName) {
+        let with = |name| self.resources.get(name).and_then(|spec| spec.with.as_ref());
+        for instance in self.instances.values_mut() {
+            let next = instance.address.is_some()
+                && with(&instance.resource) == Some(resource)
+                && instance.role == Role::Standby
+                && instance.stage == Stage::Running;
+            // One that is not connected looks when it is promoted.
+            if next && !instance.talk.tell(ToProgram::Prepare {}) {
+                tracing::debug!(resource = %instance.resource, "not connected yet");
+            }
+        }
     }
 
     /// Armed: the program is told now, or as soon as it connects.

@@ -29,6 +29,8 @@ pub(super) enum ToProgram {
         #[serde(serialize_with = "as_text")]
         epoch: Epoch,
     },
+    /// To addresses alone: what it goes with is becoming active here, so its own turn is next.
+    Prepare {},
 }
 
 /// What a program says.

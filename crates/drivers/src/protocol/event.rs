@@ -313,7 +313,8 @@ pub enum Event {
         /// Nothing where it passed, else what went wrong.
         failure: Option<String>,
     },
-    /// The connection to the launcher is gone. The client makes this one itself.
+    /// The connection to the launcher is gone: the client makes this one itself. As the first and
+    /// only event of a launcher it says why a connection is refused.
     Disconnected {
         /// What happened.
         reason: String,

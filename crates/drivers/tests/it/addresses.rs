@@ -13,12 +13,13 @@ use drivers::guard::Statement;
 use drivers::protocol::{Event, Phase, Refusal, Role, Why};
 use drivers::sys;
 use libtest_mimic::Failed;
-use model::spec::{ProcessSpec, ResourceKind};
+use model::spec::{ProcessSpec, Promote, ResourceKind};
 use model::{AddressSpec, Moment, ResourceSpec};
 use rustix::process::Signal;
 
 use crate::bench;
 use crate::faults::{check, until};
+use crate::subject::program;
 
 type Test = Box<dyn FnOnce() -> Result<(), Failed> + Send>;
 type Run = fn(&mut Bench, &Addresses) -> Result<(), String>;
@@ -42,6 +43,7 @@ table! {
     a_lost_carrier_is_a_failure,
     an_address_that_is_there_already_is_refused,
     an_address_of_no_network_here_is_refused,
+    an_address_looks_while_what_it_goes_with_is_promoted,
     without_a_lease_no_address_comes_up,
 }
 
@@ -436,6 +438,33 @@ fn an_address_of_no_network_here_is_refused(
     bench.specify("x", ResourceSpec { kind, ..subject.spec() })?;
     bench.run("x", Role::Active, 2)?;
     check(std::net::UdpSocket::bind((far, 0)).is_ok(), "on the interface that was named")
+}
+
+fn an_address_looks_while_what_it_goes_with_is_promoted(
+    bench: &mut Bench,
+    subject: &Addresses,
+) -> Result<(), String> {
+    let other = subject.other()?;
+    let service = ProcessSpec { promote: Promote::Socket, ..program(&["--talk", "yes"]) };
+    bench.specify("m", process_resource(service))?;
+    bench.specify("x", ResourceSpec { with: Some(name("m")), ..subject.spec() })?;
+    bench.run("m", Role::Standby, 1)?;
+    bench.run("x", Role::Standby, 1)?;
+    bench.ask_promote("m", 2)?;
+    until("a probe ahead of the order", || (other.next_frame() == Some(true)).then_some(()))?;
+    let of = |resource: &str| {
+        let resource = name(resource);
+        move |e: &Event| matches!(e, Event::Active { resource: r, .. } if *r == resource)
+    };
+    bench.expect("the service", of("m"))?;
+    check(!subject.is_up(), "a look is no promotion")?;
+    // What is claimed after the look is looked for again.
+    while other.next_frame().is_some() {}
+    other.claim()?;
+    bench.ask_promote("x", 3)?;
+    until("another probe", || (other.next_frame() == Some(true)).then_some(()))?;
+    bench.expect("the address", of("x"))?;
+    check(subject.is_up(), "nobody has it any more")
 }
 
 fn without_a_lease_no_address_comes_up(

@@ -122,6 +122,9 @@ pub(crate) fn run_guard(args: &[String]) -> ExitCode {
     options.plants = plants(args);
     options.kill_limit = Span::from_ms(300);
     options.watchdog = value(args, "--watchdog").map(Into::into);
+    if let Some(file) = value(args, "--allocations") {
+        crate::memory::write_down_allocations(file.as_ref());
+    }
     if let Some(file) = value(args, "--reboot") {
         options.reboot = Reboot::StandIn(file.into());
     }

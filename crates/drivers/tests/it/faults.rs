@@ -50,6 +50,9 @@ table! {
     the_next_launcher_kills_what_the_last_one_left_and_burns_its_epochs,
     a_lost_agent_changes_nothing_while_the_lease_lasts,
     two_launchers_never_serve_one_directory,
+    a_second_guard_ends_and_the_first_one_stays_on_duty,
+    a_frozen_guard_is_followed_by_another,
+    a_guard_that_froze_while_nothing_was_active_is_followed_too,
     the_hardware_watchdog_is_fed_and_disarmed,
     a_launcher_told_to_end_stops_everything,
     a_planted_fault_does_break_fencing,
@@ -100,13 +103,13 @@ fn refused(bench: &mut Bench) -> Result<Refusal, String> {
 }
 
 /// An active instance `x` under epoch 1.1 that ticks, and a standby `y`.
-struct Two {
-    x: u32,
+pub(crate) struct Two {
+    pub(crate) x: u32,
     y: u32,
     ticks: PathBuf,
 }
 
-fn two(bench: &mut Bench) -> Result<Two, String> {
+pub(crate) fn two(bench: &mut Bench) -> Result<Two, String> {
     let ticks = bench.file("ticks");
     let plain = |ticks: &Path| {
         let mut spec = Programs.resource(&Habit::IgnoresStop { ticks: ticks.to_owned() });
@@ -462,6 +465,52 @@ fn two_launchers_never_serve_one_directory(cgroups: bool) -> Result<(), String> 
     let status = second.wait().map_err(|e| e.to_string())?;
     check(!status.success(), "the second one leaves")?;
     check(is_running(two.x) && is_running(two.y), "and has killed nothing")
+}
+
+fn a_second_guard_ends_and_the_first_one_stays_on_duty(cgroups: bool) -> Result<(), String> {
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
+    let two = two(&mut bench)?;
+    let first = bench.page.guard_incarnation();
+    let mut second = (bench.options.guard)(&bench.options)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let ended = until("the second one's end", || second.try_wait().transpose());
+    if ended.is_err() {
+        second.kill().and_then(|()| second.wait()).map_err(|e| e.to_string())?;
+    }
+    check(!ended?.map_err(|e| e.to_string())?.success(), "it says that it is not needed")?;
+    check(bench.page.guard_incarnation() == first, "the page is the first one's")?;
+    check(is_running(two.x) && is_running(two.y), "nothing was stopped")
+}
+
+fn a_frozen_guard_is_followed_by_another(cgroups: bool) -> Result<(), String> {
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
+    two(&mut bench)?;
+    let frozen = bench.guard_pid();
+    let mut first = bench.guard.take().ok_or("a guard")?;
+    Bench::signal(frozen, Signal::STOP)?;
+    let followed = bench.start_guard();
+    Bench::signal(frozen, Signal::KILL)?;
+    first.wait().map_err(|e| e.to_string())?;
+    followed
+}
+
+/// While nothing is active nobody watches the frozen one; the next one knocks until it is let in.
+fn a_guard_that_froze_while_nothing_was_active_is_followed_too(
+    cgroups: bool,
+) -> Result<(), String> {
+    let (_dir, mut bench) = bench::start(cgroups, &[], &[])?;
+    let frozen = bench.guard_pid();
+    let mut first = bench.guard.take().ok_or("a guard")?;
+    Bench::signal(frozen, Signal::STOP)?;
+    let followed = bench.start_guard();
+    let lost = bench.seen.iter().any(|e| matches!(e, Event::GuardLost));
+    Bench::signal(frozen, Signal::KILL)?;
+    first.wait().map_err(|e| e.to_string())?;
+    followed?;
+    check(lost, "the frozen one was given up")?;
+    two(&mut bench).map(drop)
 }
 
 fn the_hardware_watchdog_is_fed_and_disarmed(cgroups: bool) -> Result<(), String> {

@@ -8,6 +8,7 @@ mod faults;
 mod frames;
 mod launching;
 mod measure;
+mod memory;
 mod program;
 mod subject;
 
@@ -42,7 +43,12 @@ fn run_tests() -> ExitCode {
             };
             trials.push(Trial::test(format!("contract::{mode}::{}", case.name), run));
         }
-        for (name, run) in faults::all().into_iter().chain(frames::all()).chain(launching::all()) {
+        for (name, run) in faults::all()
+            .into_iter()
+            .chain(frames::all())
+            .chain(launching::all())
+            .chain(memory::all())
+        {
             let run = move || run(cgroups).map_err(Failed::from);
             trials.push(Trial::test(format!("{mode}::{name}"), run));
         }

@@ -213,3 +213,25 @@ fn five_replicas_survive_two() {
     group.tick(3);
     group.assert_agreement();
 }
+
+#[test]
+fn a_leader_tells_whom_it_hands_over_to_and_every_replica_what_waits_for_its_disk() {
+    let mut group = Group::founded(&[1, 2, 3]);
+    group.elect(1);
+    let index = group.propose(1, "one");
+    group.tick(1);
+    let replica = group.replica(2);
+    assert_eq!((replica.term_at(index), replica.last_term()), (Some(2), 2));
+    assert_eq!((replica.term_at(index + 1), replica.writes_in_flight()), (None, 0));
+    assert_eq!((replica.durable_index(), replica.id()), (index, 2));
+    group.replica(1).propose(b"two".to_vec()).unwrap();
+    group.pump(1);
+    group.replica(1).propose(b"three".to_vec()).unwrap();
+    group.pump(1);
+    assert_eq!(group.replica(1).writes_in_flight(), 2);
+    group.settle();
+    assert_eq!(group.replica(1).writes_in_flight(), 0);
+    assert_eq!(group.replica(1).transferring_to(), None);
+    group.replica(1).transfer(3).unwrap();
+    assert_eq!(group.replica(1).transferring_to(), Some(3));
+}

@@ -1,8 +1,8 @@
 //! Messages from outside: any bytes are safe input, and what replicas send goes through.
 
 use journal::{
-    Entry, MAX_MESSAGE_BYTES, Message, MessageError, MessageKind, MessageType, StepError,
-    decode_message, encode_message, kind,
+    ConfState, Entry, MAX_LEARNERS, MAX_MESSAGE_BYTES, MAX_TERM, MAX_VOTERS, Message, MessageError,
+    MessageKind, MessageType, StepError, decode_message, encode_message, kind,
 };
 
 use crate::group::{Chance, Group};
@@ -74,6 +74,76 @@ fn a_message_over_the_limit_is_refused_both_ways() {
     let mut large = message(MessageType::MsgAppend, 1, 2, 2);
     large.context = bytes;
     assert!(matches!(encode_message(&large), Err(MessageError::TooLarge(_))));
+    // One that is exactly as long as it may be goes through.
+    large.context.truncate(MAX_MESSAGE_BYTES - 64);
+    let over = encode_message(&large).unwrap().len() - large.context.len();
+    large.context.resize(MAX_MESSAGE_BYTES - over, 0);
+    let bytes = encode_message(&large).unwrap();
+    assert_eq!(bytes.len(), MAX_MESSAGE_BYTES);
+    assert_eq!(decode_message(&bytes), Ok(large));
+}
+
+#[test]
+fn terms_end_where_counting_never_gets() {
+    let decoded = |message: &Message| decode_message(&encode_message(message).unwrap());
+    let set: [fn(&mut Message, u64); 3] = [
+        |message, term| message.term = term,
+        |message, term| message.log_term = term,
+        |message, term| message.commit_term = term,
+    ];
+    for (n, set) in set.into_iter().enumerate() {
+        let mut last = message(MessageType::MsgAppend, 1, 2, MAX_TERM);
+        set(&mut last, MAX_TERM);
+        assert_eq!(decoded(&last), Ok(last.clone()), "field {n}");
+        set(&mut last, MAX_TERM + 1);
+        assert!(matches!(decoded(&last), Err(MessageError::Malformed(_))), "field {n}");
+    }
+}
+
+#[test]
+fn a_snapshot_with_an_impossible_membership_is_refused() {
+    let decodes = |membership: ConfState| {
+        let mut snapshot = message(MessageType::MsgSnapshot, 1, 2, 3);
+        let content = snapshot.snapshot.get_or_insert_default();
+        content.data = vec![0; 40];
+        let metadata = content.metadata.get_or_insert_default();
+        (metadata.index, metadata.term, metadata.conf_state) = (9, 3, Some(membership));
+        decode_message(&encode_message(&snapshot).unwrap()).is_ok()
+    };
+    let plain = ConfState { voters: vec![1, 2, 3], learners: vec![4], ..ConfState::default() };
+    let joint = ConfState {
+        voters_outgoing: vec![1, 2, 5],
+        learners_next: vec![5],
+        auto_leave: true,
+        ..plain.clone()
+    };
+    assert!(decodes(plain.clone()) && decodes(joint.clone()));
+    let many = |count: usize| (10..).take(count).collect::<Vec<u64>>();
+    for (sizes, fits) in [(MAX_VOTERS, true), (MAX_VOTERS + 1, false)] {
+        assert_eq!(decodes(ConfState { voters: many(sizes), ..plain.clone() }), fits);
+        let outgoing = ConfState { voters_outgoing: many(sizes), ..plain.clone() };
+        assert_eq!(decodes(outgoing), fits);
+    }
+    assert!(decodes(ConfState { learners: many(MAX_LEARNERS), ..plain.clone() }));
+    for wrong in [
+        ConfState::default(),
+        ConfState { voters: vec![], ..joint.clone() },
+        ConfState { learners: many(MAX_LEARNERS + 1), ..plain.clone() },
+        // Nobody twice, and nobody without a number.
+        ConfState { voters: vec![1, 2, 2], ..plain.clone() },
+        ConfState { voters: vec![0, 1, 2], ..plain.clone() },
+        ConfState { learners: vec![4, 4], ..plain.clone() },
+        // A learner has no vote in either half; the next ones have one in the old half alone.
+        ConfState { learners: vec![3], ..plain.clone() },
+        ConfState { learners: vec![5], ..joint.clone() },
+        ConfState { learners_next: vec![6], ..joint.clone() },
+        ConfState { learners_next: vec![1], ..joint.clone() },
+        // What ends a joint half belongs to one.
+        ConfState { auto_leave: true, ..plain.clone() },
+        ConfState { learners_next: vec![5], ..plain.clone() },
+    ] {
+        assert!(!decodes(wrong.clone()), "{wrong:?}");
+    }
 }
 
 #[test]

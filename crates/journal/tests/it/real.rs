@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use journal::{Disk, Note, RealDisk, Segments, Writer};
+use journal::{Disk, DiskOperation, Note, OpenError, RealDisk, Segments, Writer};
 
 use crate::group::SMALL;
 use crate::log_files::{entry, state, write};
@@ -45,7 +45,11 @@ fn a_real_disk_keeps_the_contract() {
 fn two_processes_never_share_a_log() {
     let directory = tempfile::tempdir().unwrap();
     let first = disk(directory.path());
-    assert_eq!(RealDisk::open(directory.path()).unwrap_err().kind, ErrorKind::WouldBlock);
+    let refused = RealDisk::open(directory.path()).unwrap_err();
+    assert_eq!((refused.operation, refused.kind), (DiskOperation::Lock, ErrorKind::WouldBlock));
+    let said = OpenError::from(refused).to_string();
+    assert!(said.contains("another process holds") && said.contains("fuser -v"), "{said}");
+    assert!(!said.contains("Mend the disk"), "nothing is wrong with it: {said}");
     drop(first);
     disk(directory.path());
 }
@@ -56,11 +60,22 @@ fn a_log_survives_its_process_and_a_torn_tail() {
     let (log, _) = Segments::open(disk(directory.path()), SMALL).unwrap();
     let (told, reports) = mpsc::channel();
     let writer = Writer::spawn(log, move |report| told.send(report.is_ok()).unwrap()).unwrap();
+    let measured = writer.reader();
     for index in 1..=50 {
         writer.submit(write(index, vec![entry(index, 1, "real")], state(1, 0, index - 1))).unwrap();
+        if index <= 2 {
+            assert!(reports.recv_timeout(Duration::from_secs(30)).unwrap());
+        }
     }
-    assert!(reports.recv_timeout(Duration::from_secs(30)).unwrap());
+    // What the first group took was noted before the second was written.
+    assert!(writer.stats().writes >= 1);
     drop(writer.stop().unwrap());
+    let stats = measured();
+    assert_eq!((stats.writes, stats.entries, stats.bytes), (50, 50, 50 * (24 + 4)));
+    assert_eq!(
+        (stats.group.count(), stats.sync.count()),
+        (reports.iter().count() as u64 + 2, stats.group.count())
+    );
     let (log, recovered) = Segments::open(disk(directory.path()), SMALL).unwrap();
     assert_eq!((recovered.entries().len(), recovered.notes().len()), (50, 0));
     let names = log.disk().list().unwrap();

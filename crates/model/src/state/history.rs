@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authority::AuthorityId;
 use crate::ids::{Epoch, NodeName, ReplicaId, ResourceName};
 use crate::operation::Scope;
 use crate::reason::Reason;
 use crate::report::Failure;
 use crate::state::RefoundKind;
 use crate::time::ClusterMs;
+use crate::vault::{ChainHead, RepositoryId};
 
 /// Where the time of a move went, in microseconds, as the coordinator saw it. Their sum is the
 /// measured recovery time of the resource, without what clients add.
@@ -220,4 +222,86 @@ pub enum EventKind {
         /// The present generation.
         generation: u64,
     },
+    /// A repository of the vault is remembered from now on.
+    RepositoryKnown {
+        /// Which.
+        repository: RepositoryId,
+        /// Its newest record.
+        head: ChainHead,
+    },
+    /// A repository of the vault has two histories.
+    Forked {
+        /// Which repository.
+        repository: RepositoryId,
+        /// The record that was shown.
+        found: ChainHead,
+        /// The one remembered.
+        known: ChainHead,
+        /// Who showed it.
+        by: String,
+    },
+    /// What is remembered of a repository holds against a fork.
+    ForkCleared {
+        /// Which repository.
+        repository: RepositoryId,
+        /// The record that was shown.
+        found: ChainHead,
+    },
+    /// Another chain of a repository holds from now on.
+    HeadAccepted {
+        /// Which repository.
+        repository: RepositoryId,
+        /// What was remembered.
+        instead_of: ChainHead,
+        /// What is remembered now.
+        head: ChainHead,
+    },
+    /// A repository is remembered no more.
+    RepositoryForgotten {
+        /// Which.
+        repository: RepositoryId,
+        /// What was remembered.
+        head: ChainHead,
+    },
+    /// A step of a rotation of the authority.
+    Rotated {
+        /// Which.
+        step: RotatedStep,
+        /// The authority that is given up.
+        from: AuthorityId,
+        /// The one that takes its place.
+        to: AuthorityId,
+        /// Members that are shut out by it.
+        shut_out: Vec<NodeName>,
+        /// People and programs that are known to be shut out by it.
+        people: Vec<NodeName>,
+    },
+    /// A person or program got the next certificate.
+    Certified {
+        /// Whose.
+        name: NodeName,
+    },
+    /// A person's or program's certificates are refused.
+    Revoked {
+        /// Whose.
+        name: NodeName,
+    },
+}
+
+/// What became of a rotation; see [`EventKind::Rotated`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotatedStep {
+    /// Everybody is to believe the new authority too.
+    Began,
+    /// The same, because the old one's key is in wrong hands.
+    BeganCompromised,
+    /// The new one issues.
+    Renews,
+    /// The old one is believed no more.
+    Finished,
+    /// It was broken off, nothing had been renewed.
+    Aborted,
+    /// It was broken off, and leads back.
+    TurnedBack,
 }

@@ -6,17 +6,19 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authority::Trust;
 use crate::ids::{Epoch, NodeName, ReplicaId, ResourceName};
 use crate::reason::Reason;
 use crate::report::{Evidence, Failure};
 use crate::spec::ClusterSpec;
 use crate::time::ClusterMs;
+use crate::vault::{ChainRecord, RepositoryId};
 
 mod generation;
 mod history;
 
 pub use generation::{Awaited, RefoundKind, Refounding, WHY_MAX, WaitOut};
-pub use history::{Event, EventKind, Timing};
+pub use history::{Event, EventKind, RotatedStep, Timing};
 
 /// Most events kept for `events` and `explain`; older ones are in the log and its archive.
 pub const HISTORY_MAX: usize = 1_000;
@@ -46,7 +48,7 @@ pub struct ClusterState {
     pub spec: ClusterSpec,
     /// The text it was read from.
     pub spec_text: String,
-    /// Certificates of the authorities that are trusted, PEM, newest first.
+    /// Certificates of the authorities that are trusted, PEM; the first one issues.
     pub authorities: Vec<String>,
     /// Nodes that joined.
     pub members: BTreeMap<NodeName, Member>,
@@ -68,8 +70,13 @@ pub struct ClusterState {
     pub awaited: BTreeMap<NodeName, Awaited>,
     /// Nothing is placed yet: leases of an earlier generation may run still.
     pub wait_out: Option<WaitOut>,
+    /// How far the chains of the vault's repositories had come.
+    pub repositories: BTreeMap<RepositoryId, ChainRecord>,
     /// What happened, oldest first.
     pub history: VecDeque<Event>,
+    /// Who issues certificates, a rotation of the authority, people and who is refused.
+    #[serde(default)]
+    pub trust: Trust,
 }
 
 /// What the first entry holds.

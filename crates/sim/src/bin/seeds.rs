@@ -109,6 +109,8 @@ struct Total {
     steps: u64,
     runs: u64,
     slowest: (u64, u64),
+    /// Over all runs, in whatever order they ended: builds that do the same have the same.
+    hash: [u8; 32],
     failed: Vec<(Request, Outcome)>,
 }
 
@@ -146,6 +148,8 @@ fn work(arguments: &Arguments, next: &AtomicU64, total: &Mutex<Total>) {
         total.steps += outcome.steps;
         total.slowest = total.slowest.max((outcome.recovered, seed));
         total.coverage.add(&outcome.coverage);
+        let hash = blake3::hash(format!("{seed} {}", outcome.hash).as_bytes());
+        total.hash.iter_mut().zip(hash.as_bytes()).for_each(|(sum, byte)| *sum ^= byte);
         if outcome.violation.is_some() {
             if !arguments.json {
                 report(&request, &outcome);
@@ -235,6 +239,7 @@ fn summary(arguments: &Arguments, total: &Total, missing: &[&str], wall: f64) {
             "wall_seconds": wall,
             "events": total.steps,
             "slowest_recovery_ms": total.slowest.0 / 1_000_000,
+            "hash": blake3::Hash::from_bytes(total.hash).to_hex().as_str(),
             "coverage": coverage,
             "never_happened": missing,
             "violations": failed,
@@ -250,6 +255,7 @@ fn summary(arguments: &Arguments, total: &Total, missing: &[&str], wall: f64) {
         total.slowest.0 / 1_000_000,
         total.slowest.1
     );
+    println!("hash of all runs: {}", blake3::Hash::from_bytes(total.hash).to_hex());
     for (what, count) in total.coverage.all() {
         println!("  {what:32} {count}");
     }

@@ -1,5 +1,6 @@
 //! The simulator's own tests: seeds hold, replay exactly, and every planted bug is caught.
 
+mod blind;
 mod plants;
 mod regressions;
 mod replay;

@@ -123,3 +123,13 @@ fn a_failed_sync_reported_as_written_is_caught() {
 fn states_that_differ_between_nodes_are_caught() {
     check(Plant::StatesDiffer, &["S3"]);
 }
+
+#[test]
+fn a_companion_promoted_before_what_it_runs_with_is_caught() {
+    check(Plant::CompanionFirst, &["with"]);
+}
+
+#[test]
+fn a_companion_that_is_left_behind_is_caught() {
+    check(Plant::CompanionLeft, &["with"]);
+}

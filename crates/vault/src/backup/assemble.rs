@@ -1,5 +1,6 @@
 //! Builds the tree in the order of the scan, from what the readers deliver in any order.
 
+use super::ahead::AHEAD_BYTES;
 use super::blocks::{Value, root_of};
 use super::content::{ContentBuilder, SegmentHashes};
 use super::read::{FileOutcome, ReadFailure, Reader, SEGMENT_BYTES, is_same};
@@ -10,9 +11,12 @@ use crate::chain::Skipped;
 use crate::chunk::{BlobKind, ChunkId};
 use crate::error::{Result, VaultError};
 use crate::source::inode;
-use crate::tree::{DirectoryBuilder, Entry, EntryKind, Extent, Metadata, Node, NodeSink, Stamp};
+use crate::tree::{
+    Content, DirectoryBuilder, Entry, EntryKind, Extent, Metadata, Node, NodeSink, Stamp,
+};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -44,9 +48,18 @@ pub(super) struct Assembler<'a, 'r> {
     early: HashMap<(u64, u64), std::result::Result<Part, ReadFailure>>,
     stack: Vec<Frame>,
     top: Option<Entry>,
+    /// Files whose place in the tree has not come yet, by their paths.
+    ahead: HashMap<Vec<u8>, Entry>,
     skipped: Vec<Skipped>,
     skipped_more: u64,
     show_life: &'r mut dyn FnMut() -> Result<()>,
+}
+
+/// A file written in blocks, joined from its parts.
+struct Joined {
+    content: Content,
+    size_bytes: u64,
+    root: [u8; 32],
 }
 
 impl<'a, 'r> Assembler<'a, 'r> {
@@ -61,6 +74,7 @@ impl<'a, 'r> Assembler<'a, 'r> {
             early: HashMap::new(),
             stack: Vec::new(),
             top: None,
+            ahead: HashMap::new(),
             skipped: Vec::new(),
             skipped_more: 0,
             show_life,
@@ -105,6 +119,11 @@ impl<'a, 'r> Assembler<'a, 'r> {
             },
             Item::Blocks { slot, count, live } => self.blocks(slot, count, *live),
             Item::Segments { slot, count, large } => self.segments(slot, count, *large),
+            Item::Ahead { slot, count, path, meta } => self.take_ahead(slot, count, path, meta),
+            Item::Placed { name, path } => {
+                let entry = self.ahead.remove(&path).ok_or_else(super::chunks::stopped)?;
+                self.place(Entry { name, ..entry })
+            }
             Item::Skipped { path, why } => {
                 self.skip(&path, why);
                 Ok(())
@@ -128,9 +147,36 @@ impl<'a, 'r> Assembler<'a, 'r> {
         }
     }
 
-    /// Joins what was read of a file written in blocks. Where it became shorter meanwhile, it
-    /// ends with the first segment that came out short.
     fn blocks(&mut self, slot: u64, count: u64, live: Live) -> Result<()> {
+        match self.joined(slot, count, SEGMENT_BYTES, &live.path)? {
+            Err(error) => self.fail_file(&live.path, ReadFailure::File(error)),
+            Ok(Joined { content, size_bytes, root }) => {
+                let (meta, stamp) = (live.seen.metadata(live.xattrs), live.seen.stamp);
+                let kind = EntryKind::File { size_bytes, root, content };
+                self.place(Entry { name: live.name, meta, kind, stamp })
+            }
+        }
+    }
+
+    fn take_ahead(&mut self, slot: u64, count: u64, path: Vec<u8>, meta: Metadata) -> Result<()> {
+        let joined = self.joined(slot, count, AHEAD_BYTES, &path)?;
+        let failed = VaultError::file("take", crate::source::directory::path_of(&path));
+        let Joined { content, size_bytes, root } = joined.map_err(failed)?;
+        let kind = EntryKind::File { size_bytes, root, content };
+        let entry = Entry { name: Vec::new(), meta, kind, stamp: Stamp::default() };
+        self.ahead.insert(path, entry);
+        Ok(())
+    }
+
+    /// Joins what was read of a file written in blocks. Where it became shorter meanwhile, it
+    /// ends with the first part that came out short.
+    fn joined(
+        &mut self,
+        slot: u64,
+        count: u64,
+        part_bytes: u64,
+        path: &[u8],
+    ) -> Result<std::result::Result<Joined, io::Error>> {
         let mut content = ContentBuilder::default();
         let mut values: Vec<Value> = Vec::new();
         let mut failure = None;
@@ -143,7 +189,7 @@ impl<'a, 'r> Assembler<'a, 'r> {
                         content.push(extent, &mut self.reader.writer)?;
                     }
                     values.extend(read.values);
-                    ended = bytes < SEGMENT_BYTES;
+                    ended = bytes < part_bytes;
                 }
                 Ok(Part::Blocks(_)) => {}
                 Ok(_) => unreachable!("a file written in blocks is read in blocks"),
@@ -152,20 +198,13 @@ impl<'a, 'r> Assembler<'a, 'r> {
             }
         }
         if let Some(error) = failure {
-            return self.fail_file(&live.path, ReadFailure::File(error));
+            return Ok(Err(error));
         }
         let (content, size_bytes) = content.finish(&mut self.reader.writer)?;
-        self.reader.writer.shared.remember_values(&live.path, &values)?;
-        self.reader.writer.shared.counters.files_read.fetch_add(1, Ordering::Relaxed);
-        let outcome = FileOutcome {
-            meta: live.seen.metadata(live.xattrs),
-            stamp: live.seen.stamp,
-            content,
-            size_bytes,
-            root: root_of(&values),
-            unstable: false,
-        };
-        self.place_file(live.name, &live.path, outcome)
+        let shared = self.reader.writer.shared;
+        shared.remember_values(path, &values)?;
+        shared.counters.files_read.fetch_add(1, Ordering::Relaxed);
+        Ok(Ok(Joined { content, size_bytes, root: root_of(&values) }))
     }
 
     fn segments(&mut self, slot: u64, count: u64, large: Large) -> Result<()> {

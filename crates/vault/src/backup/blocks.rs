@@ -12,6 +12,7 @@ use crate::tree::{Entry, EntryKind, Extent, each_extents};
 use blake3::hazmat::HasherExt;
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 
 /// Bytes of a block: a power of two, as BLAKE3's tree wants it.
 pub(super) const BLOCK_BYTES: u64 = 8192;
@@ -22,6 +23,18 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// A file of which more than this share of the blocks are extents of their own is stored anew:
 /// it has become too scattered to read quickly. In quarters.
 const SCATTERED_QUARTERS: u64 = 3;
+
+/// Where a file's blocks are read.
+pub(super) trait BlockInput {
+    /// Reads from an offset on, until the buffer is full or the file ends.
+    fn fill_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl BlockInput for File {
+    fn fill_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        fill_at(self, at, buffer)
+    }
+}
 
 /// A block's hash: its node in the file's BLAKE3 tree, or the root where it is the only one.
 pub(super) type Value = [u8; 32];
@@ -246,7 +259,7 @@ impl Reader<'_> {
     /// read: its owner's log tells the rest.
     pub(super) fn blocks(
         &mut self,
-        file: &File,
+        file: &dyn BlockInput,
         old: Option<&OldBlocks>,
         range: std::ops::Range<u64>,
         is_only: bool,
@@ -282,7 +295,7 @@ impl Reader<'_> {
                 upto = (upto + BLOCK_BYTES).min(window_end);
             }
             let want = (upto - at) as usize;
-            let length = fill_at(file, at, &mut window[..want])?;
+            let length = file.fill_at(at, &mut window[..want])?;
             shared.has_read(length as u64);
             for block in window[..length].chunks(BLOCK_BYTES as usize) {
                 let value = value_of(block, at, is_only);

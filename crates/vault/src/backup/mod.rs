@@ -3,6 +3,7 @@
 //! One thread scans, some read and seal, some store, and the caller's thread builds the tree in
 //! the order of the scan. Channels between them are bounded, and so is everything they hold.
 
+mod ahead;
 mod assemble;
 mod blocks;
 mod chunks;
@@ -65,6 +66,24 @@ pub struct BackupRequest<'a> {
     pub block_memory: Option<std::path::PathBuf>,
     /// Where progress is counted.
     pub counters: Arc<Counters>,
+}
+
+impl<'a> BackupRequest<'a> {
+    /// A source as it is, compared with its newest backup: no hooks, nothing remembered, nothing
+    /// shown on the way.
+    pub fn plain(name: &str, host: &str, source: &'a dyn Source, workers: usize) -> Self {
+        BackupRequest {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            source,
+            parent: Parent::Newest,
+            workers,
+            before: None,
+            after: None,
+            block_memory: None,
+            counters: Arc::new(Counters::default()),
+        }
+    }
 }
 
 /// A backup that is recorded.

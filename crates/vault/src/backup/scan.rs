@@ -6,10 +6,11 @@ use super::chunks::{Shared, stopped};
 use super::read::{Reader, SEGMENT_BYTES};
 use crate::error::Result;
 use crate::source::inode::{self, Seen};
-use crate::source::{FileToRead, FinishedRead, LiveFile, ScanEvent, ScanSink};
+use crate::source::{AheadFile, FileToRead, FinishedRead, LiveFile, ScanEvent, ScanSink};
 use crate::tree::{Entry, Metadata, Stamp};
 use crossbeam_channel::{Sender, TrySendError};
 use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 
 /// Items between the scan and the tree.
@@ -45,6 +46,18 @@ pub(super) enum Item {
         count: u64,
         large: Box<Large>,
     },
+    /// A file read in so many parts, whose place comes later.
+    Ahead {
+        slot: u64,
+        count: u64,
+        path: Vec<u8>,
+        meta: Metadata,
+    },
+    /// That place.
+    Placed {
+        name: Vec<u8>,
+        path: Vec<u8>,
+    },
     Skipped {
         path: Vec<u8>,
         why: String,
@@ -74,12 +87,13 @@ pub(super) enum Task {
     Segment { slot: u64, part: u64, file: Arc<File>, seen: Seen },
     Stream { slot: u64, stream: Box<dyn FinishedRead>, meta: Metadata },
     Blocks { slot: u64, part: u64, file: Arc<File>, size_bytes: u64, old: Option<Arc<OldBlocks>> },
+    Bytes { slot: u64, part: u64, bytes: Vec<u8>, is_only: bool, old: Option<Arc<OldBlocks>> },
 }
 
 /// Sends items and tasks. An item is sent before its task, so that whoever builds the tree
 /// always waits for work that is under way.
 pub(super) struct Dispatcher<'a> {
-    shared: &'a Shared,
+    pub(super) shared: &'a Shared,
     pub(super) items: Sender<Item>,
     pub(super) tasks: Sender<Task>,
     batch: Vec<(u64, FileToRead)>,
@@ -97,12 +111,12 @@ impl<'a> Dispatcher<'a> {
         Dispatcher { shared, items, tasks, batch: Vec::new(), batch_bytes: 0, slot: 0, sent: 0 }
     }
 
-    fn task(&mut self, task: Task) -> Result<()> {
+    pub(super) fn task(&mut self, task: Task) -> Result<()> {
         self.sent += 1;
         self.tasks.send(task).map_err(|_| stopped())
     }
 
-    fn item(&mut self, item: Item) -> Result<()> {
+    pub(super) fn item(&mut self, item: Item) -> Result<()> {
         match self.items.try_send(item) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(item)) => {
@@ -124,7 +138,7 @@ impl<'a> Dispatcher<'a> {
         self.task(Task::Files(batch))
     }
 
-    fn next_slot(&mut self) -> u64 {
+    pub(super) fn next_slot(&mut self) -> u64 {
         self.slot += 1;
         self.slot
     }
@@ -221,7 +235,12 @@ impl ScanSink for Dispatcher<'_> {
                 self.task(Task::Stream { slot, stream, meta })
             }
             ScanEvent::Live(live) => self.live(*live),
+            ScanEvent::Placed { name, path } => self.item(Item::Placed { name, path }),
         }
+    }
+
+    fn ahead(&mut self, file: AheadFile, input: &mut dyn Read) -> Result<()> {
+        self.take_ahead(file, input)
     }
 
     fn settle(&mut self) -> Result<()> {

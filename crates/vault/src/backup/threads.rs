@@ -1,5 +1,6 @@
 //! The threads of a run and the channels between them.
 
+use super::ahead::{AHEAD_BYTES, Held};
 use super::assemble::Assembler;
 use super::blocks::{BLOCK_BYTES, BlocksRead};
 use super::chunks::{ChunkWriter, Shared};
@@ -218,7 +219,13 @@ fn work(mut reader: Reader<'_>, tasks: &Receiver<Task>, deliveries: &Sender<Deli
                 let from = part * SEGMENT_BYTES;
                 let range = from..(from + SEGMENT_BYTES).min(size_bytes);
                 let is_only = size_bytes <= BLOCK_BYTES;
-                let result = reader.blocks(&file, old.as_deref(), range, is_only);
+                let result = reader.blocks(&*file, old.as_deref(), range, is_only);
+                deliveries.send(Delivery { slot, part, result: result.map(Part::Blocks) })
+            }
+            Task::Bytes { slot, part, bytes, is_only, old } => {
+                let from = part * AHEAD_BYTES;
+                let (range, held) = (from..from + bytes.len() as u64, Held { from, bytes });
+                let result = reader.blocks(&held, old.as_deref(), range, is_only);
                 deliveries.send(Delivery { slot, part, result: result.map(Part::Blocks) })
             }
         };

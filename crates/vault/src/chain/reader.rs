@@ -2,7 +2,7 @@
 
 use super::record::{self, Record};
 use super::{Body, CHECKPOINT_EVERY, Head, State};
-use crate::error::{Result, VaultError};
+use crate::error::{Rememberer, Result, VaultError, read_again};
 use crate::keys::KeyRing;
 use crate::store::{Area, ObjectName, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,9 +163,16 @@ impl Chain {
     ///
     /// # Errors
     /// [`VaultError::RolledBack`] where it does not.
-    pub fn contains(&self, store: &dyn Store, ring: &KeyRing, known: &Head) -> Result<()> {
+    pub fn contains(
+        &self,
+        store: &dyn Store,
+        ring: &KeyRing,
+        known: &Head,
+        who: Rememberer,
+    ) -> Result<()> {
         let rolled_back = |found: String| VaultError::RolledBack {
             location: store.describe(),
+            who,
             remembered: known.seq,
             hash: crate::hex::encode(&known.hash[..8]),
             found,
@@ -237,7 +244,8 @@ fn fetch(
     seq: u64,
     deletion_key: Option<[u8; 32]>,
 ) -> Result<Record> {
-    record::read(ring, seq, store.get(&ObjectName::of_record(seq))?, deletion_key)
+    let name = ObjectName::of_record(seq);
+    read_again(|| record::read(ring, seq, store.get(&name)?, deletion_key))
 }
 
 /// The state with which reading begins at this record.

@@ -2,7 +2,7 @@
 
 use super::{BLOCK_ENTRIES, ENTRY_BYTES, Footer, decode_entry, filter};
 use crate::chunk::ChunkId;
-use crate::error::{Result, VaultError};
+use crate::error::{Result, VaultError, read_again};
 use crate::keys::KeyRing;
 use crate::pack::Location;
 use crate::seal::{HEADER_BYTES, Kind, ObjectCipher, Position, TAG_BYTES};
@@ -25,6 +25,15 @@ impl Segment {
     /// # Errors
     /// Where they are not intact.
     pub fn open(
+        store: &dyn Store,
+        ring: &KeyRing,
+        name: &ObjectName,
+        size_bytes: u64,
+    ) -> Result<Segment> {
+        read_again(|| Segment::fetch(store, ring, name, size_bytes))
+    }
+
+    fn fetch(
         store: &dyn Store,
         ring: &KeyRing,
         name: &ObjectName,
@@ -117,6 +126,10 @@ impl Segment {
     /// # Errors
     /// Where the block is not intact.
     pub fn read_block(&self, store: &dyn Store, block: usize) -> Result<Vec<u8>> {
+        read_again(|| self.fetch_block(store, block))
+    }
+
+    fn fetch_block(&self, store: &dyn Store, block: usize) -> Result<Vec<u8>> {
         let before = block * BLOCK_ENTRIES;
         let entries = (self.footer.entries as usize - before).min(BLOCK_ENTRIES);
         let offset = HEADER_BYTES + before * ENTRY_BYTES + block * TAG_BYTES;

@@ -3,7 +3,7 @@
 use super::builder::BLOB_RAW_BYTES_MAX;
 use super::{Blob, Location, ROW_BYTES, TABLE_LENGTH_BYTES};
 use crate::chunk::{ChunkId, Compressor};
-use crate::error::{Result, VaultError};
+use crate::error::{Result, VaultError, read_again};
 use crate::keys::KeyRing;
 use crate::seal::{HEADER_BYTES, Kind, ObjectCipher, Position, TAG_BYTES};
 use crate::store::{Area, ObjectId, ObjectName, Store};
@@ -89,22 +89,30 @@ pub fn read_table(
     size_bytes: u64,
 ) -> Result<Vec<Blob>> {
     let name = ObjectName::of_id(Area::Packs, pack);
-    let damaged = |what: &str| VaultError::damaged(&name, what);
-    let cipher = pack_cipher(store, ring, pack)?;
+    read_again(|| fetch_table(store, &pack_cipher(store, ring, pack)?, &name, size_bytes))
+}
+
+fn fetch_table(
+    store: &dyn Store,
+    cipher: &ObjectCipher,
+    name: &ObjectName,
+    size_bytes: u64,
+) -> Result<Vec<Blob>> {
+    let damaged = |what: &str| VaultError::damaged(name, what);
     let smallest = (HEADER_BYTES + TAG_BYTES + TABLE_LENGTH_BYTES) as u64;
     if size_bytes < smallest {
         return Err(damaged("it is too short for a pack"));
     }
     let mut length = [0; TABLE_LENGTH_BYTES];
-    store.get_range(&name, size_bytes - TABLE_LENGTH_BYTES as u64, &mut length)?;
+    store.get_range(name, size_bytes - TABLE_LENGTH_BYTES as u64, &mut length)?;
     let table_bytes = u64::from(u32::from_le_bytes(length));
     if table_bytes < TAG_BYTES as u64 || table_bytes + smallest - TAG_BYTES as u64 > size_bytes {
         return Err(damaged("the length of its table is impossible"));
     }
     let table_at = size_bytes - TABLE_LENGTH_BYTES as u64 - table_bytes;
     let mut table = vec![0; table_bytes as usize];
-    store.get_range(&name, table_at, &mut table)?;
-    open_table(&cipher, &name, &mut table, table_at)
+    store.get_range(name, table_at, &mut table)?;
+    open_table(cipher, name, &mut table, table_at)
 }
 
 /// The cipher and the table of a pack that was read whole.

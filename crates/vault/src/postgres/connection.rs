@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
-use postgres_protocol::message::backend::{ErrorFields, Header, Message};
+use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Header, Message};
 use postgres_protocol::message::frontend;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -24,6 +24,8 @@ const ROWS_MAX: usize = 1 << 20;
 /// backup, so this is generous.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
 const COPY_BOTH_TAG: u8 = b'W';
+/// Warnings of a server that an error of its is told with.
+const WARNINGS_MAX: usize = 8;
 /// Room for one read.
 const READ_BYTES: usize = 256 << 10;
 
@@ -61,6 +63,8 @@ pub struct Connection {
     input: BytesMut,
     scratch: Vec<u8>,
     shown: String,
+    /// What the server warned of before an error.
+    warnings: Vec<String>,
 }
 
 /// What the replication stream brings.
@@ -103,6 +107,13 @@ impl Connection {
         Connection::open_as(info, &[("application_name", name), ("replication", "true")])
     }
 
+    /// The same for a connection that is silent for long: the server is not to end it for that.
+    pub(super) fn open_idle_replication(info: &ConnInfo, name: &str) -> Result<Connection> {
+        let patience = ("options", "-c idle_session_timeout=0");
+        let all = [("application_name", name), ("replication", "true"), patience];
+        Connection::open_as(info, &all)
+    }
+
     fn open_as(info: &ConnInfo, parameters: &[(&str, &str)]) -> Result<Connection> {
         let shown = info.shown();
         let failed = |error: io::Error| failure(&shown, error.to_string());
@@ -117,7 +128,7 @@ impl Connection {
         stream.set_wait(Some(ANSWER_TIMEOUT)).map_err(failed)?;
         let input = BytesMut::with_capacity(READ_BYTES);
         let scratch = vec![0; READ_BYTES];
-        let mut connection = Connection { stream, input, scratch, shown };
+        let mut connection = Connection { stream, input, scratch, shown, warnings: Vec::new() };
         let mut all = vec![("user", info.user.as_str()), ("client_encoding", "UTF8")];
         all.extend([("database", info.dbname.as_str()), ("datestyle", "ISO")]);
         all.extend(parameters);
@@ -126,11 +137,14 @@ impl Connection {
         Ok(connection)
     }
 
-    fn fail(&self, what: impl Into<String>) -> VaultError {
+    pub(super) fn fail(&self, what: impl Into<String>) -> VaultError {
         failure(&self.shown, what)
     }
 
-    fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<()> {
+    pub(super) fn send(
+        &mut self,
+        write: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> Result<()> {
         let mut out = BytesMut::new();
         let sent = write(&mut out).and_then(|()| self.stream.write_all(&out));
         sent.map_err(|e| self.fail(e.to_string()))
@@ -165,7 +179,7 @@ impl Connection {
     }
 
     /// The next message that is no notice; an error of the server's is an error here.
-    fn message(&mut self) -> Result<Message> {
+    pub(super) fn message(&mut self) -> Result<Message> {
         loop {
             while self.peek()?.is_none() {
                 if !self.fill()? {
@@ -174,26 +188,26 @@ impl Connection {
             }
             let message = Message::parse(&mut self.input).map_err(|e| self.fail(e.to_string()))?;
             match message {
-                Some(Message::NoticeResponse(_) | Message::ParameterStatus(_)) | None => {}
+                Some(Message::NoticeResponse(body)) => self.warned(body.fields()),
+                Some(Message::ParameterStatus(_)) | None => {}
                 Some(Message::ErrorResponse(body)) => return Err(self.told(body.fields())),
                 Some(message) => return Ok(message),
             }
         }
     }
 
-    fn told(&self, mut fields: ErrorFields<'_>) -> VaultError {
-        let mut text = String::new();
-        let mut code = String::new();
-        while let Ok(Some(field)) = fields.next() {
-            let value = String::from_utf8_lossy(field.value_bytes());
-            match field.type_() {
-                b'M' => text = value.into_owned(),
-                b'C' => code = value.into_owned(),
-                b'H' | b'D' => text += &format!(" ({value})"),
-                _ => {}
-            }
+    fn told(&mut self, fields: ErrorFields<'_>) -> VaultError {
+        let said = Said::read(fields);
+        let before = std::mem::take(&mut self.warnings);
+        let before = before.iter().map(|warning| format!("; before it: {warning}"));
+        self.fail(format!("{} [{}]{}", said.text, said.code, before.collect::<String>()))
+    }
+
+    fn warned(&mut self, fields: ErrorFields<'_>) {
+        let said = Said::read(fields);
+        if said.severity == "WARNING" && self.warnings.len() < WARNINGS_MAX {
+            self.warnings.push(said.text);
         }
-        self.fail(format!("{text} [{code}]"))
     }
 
     fn log_in(&mut self, info: &ConnInfo) -> Result<()> {
@@ -245,23 +259,29 @@ impl Connection {
     /// # Errors
     /// The server's.
     pub fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
+        self.warnings.clear();
         self.send(|out| frontend::query(sql, out))?;
         self.rows()
     }
 
-    fn rows(&mut self) -> Result<Vec<Row>> {
+    /// A row's columns as text.
+    pub(super) fn row_of(&self, body: &DataRowBody) -> Result<Row> {
+        let text = |range: Option<std::ops::Range<usize>>| {
+            let bytes = range.map(|r| &body.buffer()[r]);
+            Ok(bytes.map(|b| String::from_utf8_lossy(b).into_owned()))
+        };
+        body.ranges().map(text).collect().map_err(|e| self.fail(e.to_string()))
+    }
+
+    /// The rows up to where the server is ready again.
+    pub(super) fn rows(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         let mut failed = None;
         loop {
             match self.message() {
                 Ok(Message::ReadyForQuery(_)) => break,
                 Ok(Message::DataRow(body)) if rows.len() < ROWS_MAX => {
-                    let text = |range: Option<std::ops::Range<usize>>| {
-                        let bytes = range.map(|r| &body.buffer()[r]);
-                        Ok(bytes.map(|b| String::from_utf8_lossy(b).into_owned()))
-                    };
-                    let row = body.ranges().map(text).collect();
-                    rows.push(row.map_err(|e| self.fail(e.to_string()))?);
+                    rows.push(self.row_of(&body)?);
                 }
                 Ok(Message::DataRow(_)) => {
                     let what = "the number of rows of an answer".to_owned();
@@ -341,6 +361,11 @@ impl Connection {
         }
     }
 
+    /// How long one answer may take from here on.
+    pub(super) fn set_patience(&mut self, patience: Duration) -> Result<()> {
+        self.stream.set_wait(Some(patience)).map_err(|e| self.fail(e.to_string()))
+    }
+
     /// Whether a whole message has arrived already.
     ///
     /// # Errors
@@ -375,6 +400,31 @@ impl Connection {
             let timeline = row.first()?.as_ref()?.parse().ok()?;
             Some((timeline, Lsn::parse(row.get(1)?.as_ref()?)?))
         }))
+    }
+}
+
+/// What an error or a notice says.
+#[derive(Default)]
+struct Said {
+    severity: String,
+    code: String,
+    text: String,
+}
+
+impl Said {
+    fn read(mut fields: ErrorFields<'_>) -> Said {
+        let mut said = Said::default();
+        while let Ok(Some(field)) = fields.next() {
+            let value = String::from_utf8_lossy(field.value_bytes());
+            match field.type_() {
+                b'V' => said.severity = value.into_owned(),
+                b'M' => said.text = value.into_owned(),
+                b'C' => said.code = value.into_owned(),
+                b'H' | b'D' => said.text += &format!(" ({value})"),
+                _ => {}
+            }
+        }
+        said
     }
 }
 

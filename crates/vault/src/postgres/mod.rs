@@ -2,26 +2,32 @@
 //!
 //! Nothing here writes to a server but the begin and end of a backup and the slot of a stream.
 
+pub mod amcheck;
 mod changes;
 mod connection;
 mod conninfo;
 pub mod exclude;
 pub(crate) mod fuzzing;
 mod lsn;
+mod own;
 mod position;
 pub mod recovery;
 pub mod rehearsal;
+mod replicated;
 pub mod server;
 mod source;
 mod status;
+mod unfinished;
 
 pub use connection::{Connection, CopyMessage, Row};
 pub use conninfo::ConnInfo;
 pub use lsn::{Lsn, SegmentName, Timeline};
 pub use position::{Position, parse_label};
+pub use replicated::ReplicatedSource;
 use server::Facts;
 pub use source::PostgresSource;
 pub(crate) use status::StatusWriter;
+pub use unfinished::is_unfinished;
 
 /// Bytes of a page, as every packaged server has it.
 pub const PAGE_BYTES: usize = 8192;

@@ -1,6 +1,7 @@
 //! Restoring a database to a point: the plan, with every byte of the log that it needs known to
 //! be there before anything is written; then the data directory and its recovery settings.
 
+use super::unfinished::{Mark, require_empty};
 use super::{Lsn, Position, SegmentName, Timeline};
 use crate::blobs::Blobs;
 use crate::chain::{Backup, SourceKind};
@@ -191,10 +192,12 @@ pub enum Log {
 
 /// Where a fetched log lies in the data directory.
 const LOG_FOLDER: &str = "pg_wal/backstay";
+/// The file without which no server opens a data directory.
+const CONTROL: &str = "global/pg_control";
 
 /// Where a database is restored to.
 pub struct RecoverRequest {
-    /// The new data directory: absent or empty.
+    /// The new data directory: absent, empty, or what an earlier attempt left there.
     pub target: PathBuf,
     /// Where tablespaces go, by their number; each absent or empty. Those not named go where they
     /// were.
@@ -212,7 +215,8 @@ pub struct RecoverRequest {
 /// Restores a data directory that recovers to the plan's point when it is started.
 ///
 /// # Errors
-/// Where a target holds anything, or something cannot be written or read.
+/// Where a target holds anything but what the same restore left when it was broken off, or
+/// something cannot be written or read.
 pub fn recover(
     repository: &Repository,
     plan: &Plan,
@@ -220,11 +224,21 @@ pub fn recover(
 ) -> Result<RestoreReport> {
     let blobs = repository.blobs()?;
     let spaces = spaces(&blobs, plan, request)?;
-    require_empty(&request.target)?;
-    for (_, place) in &spaces {
-        require_empty(place)?;
+    let mark = Mark::of(repository, plan, &spaces);
+    let control = stop_file(&blobs, plan, "pg_control")?;
+    let goes_on = mark.goes_on_in(&request.target)?;
+    if goes_on {
+        require_unopened(&request.target, &control)?;
+    }
+    for (_, place) in spaces.iter().filter(|_| !goes_on) {
+        require_empty(place, &[])?;
     }
     crate::verify::require_chunks(&blobs, b"", &plan.backup.top)?;
+    mark.put(&request.target)?;
+    if goes_on {
+        remove(&request.target.join(CONTROL))?;
+        remove(&request.target.join(LOG_FOLDER))?;
+    }
     let mut report = part(&blobs, plan, request, "data", &request.target)?;
     report.synced = true;
     for (number, place) in &spaces {
@@ -233,15 +247,12 @@ pub fn recover(
         report.totals.files += more.totals.files;
         report.totals.bytes += more.totals.bytes;
         let link = request.target.join("pg_tblspc").join(number);
+        remove(&link)?;
         let made = std::os::unix::fs::symlink(place, &link);
         made.map_err(VaultError::file("link", link))?;
     }
-    for (name, place) in [("backup_label", "backup_label"), ("pg_control", "global/pg_control")] {
-        let mut bytes = Vec::new();
-        let path = format!("stop/{name}");
-        restore::to_stream(&blobs, &plan.backup, path.as_bytes(), &mut bytes)?;
-        write(&request.target, place, &bytes, false)?;
-    }
+    let label = stop_file(&blobs, plan, "backup_label")?;
+    write(&request.target, "backup_label", &label, false)?;
     if request.log == Log::Fetched {
         fetch_log(repository, plan, request)?;
     }
@@ -254,7 +265,42 @@ pub fn recover(
     let settings = without_recovery(&old.unwrap_or_default()) + &settings(plan, request);
     write(&request.target, "postgresql.auto.conf", settings.as_bytes(), true)?;
     write(&request.target, "recovery.signal", b"", true)?;
+    // Last: without it no server opens the directory.
+    write(&request.target, CONTROL, &control, true)?;
+    Mark::take(&request.target)?;
     Ok(report)
+}
+
+/// What the server said of itself when the backup ended.
+fn stop_file(blobs: &Blobs, plan: &Plan, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    restore::to_stream(blobs, &plan.backup, format!("stop/{name}").as_bytes(), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Refuses to go on where a server has opened what was restored: it changes the control file
+/// first of all.
+fn require_unopened(target: &Path, control: &[u8]) -> Result<()> {
+    let found = fs::read(target.join(CONTROL)).unwrap_or_default();
+    if found.len() < control.len() || found == control {
+        return Ok(());
+    }
+    Err(VaultError::Refused(format!(
+        "a server was started on {} since this restore was broken off: it is a database of its own \
+         now. Restore to another directory, or empty this one. Nothing was written",
+        target.display()
+    )))
+}
+
+/// Removes what an earlier attempt left: a file, a link, or the log's folder.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(VaultError::file("remove", path))
 }
 
 /// Puts every segment that the plan needs into the data directory.
@@ -342,24 +388,8 @@ fn part(
     restore::run_with(blobs, &plan.backup, &restore, false)
 }
 
-/// Refuses a directory that holds anything: what was there would mix with what is restored.
-fn require_empty(place: &Path) -> Result<()> {
-    match fs::read_dir(place) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(VaultError::Refused(format!(
-                "{} is not empty: a database is restored into an empty or new directory, so \
-                 that nothing old mixes with it. Nothing was written",
-                place.display()
-            ))),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(VaultError::file("list", place)(error)),
-    }
-}
-
 /// Writes a file of the data directory with its owner, durably where it is to `sync`.
-fn write(target: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()> {
+pub(super) fn write(target: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()> {
     let path = target.join(name);
     let write = || {
         let owner = fs::metadata(target)?;
@@ -435,14 +465,5 @@ mod tests {
         let text = "work_mem = '1MB'\n# Recovery, written by backstay.\nrecovery_target_xid = 7\n\
                     restore_command = 'x'\nport = 1";
         assert_eq!(without_recovery(text), "work_mem = '1MB'\nport = 1\n");
-    }
-
-    #[test]
-    fn a_directory_that_holds_anything_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(require_empty(folder.path()).is_ok());
-        assert!(require_empty(&folder.path().join("new")).is_ok());
-        fs::write(folder.path().join("x"), "").unwrap();
-        assert!(require_empty(folder.path()).is_err());
     }
 }

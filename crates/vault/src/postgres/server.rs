@@ -13,7 +13,7 @@ pub struct Facts {
     pub version: u32,
     /// Its database system's identity.
     pub system: u64,
-    /// Its data directory.
+    /// Its data directory; empty where the role may not know it.
     pub data_directory: PathBuf,
     /// Bytes of a segment of its log.
     pub segment_bytes: u64,
@@ -36,7 +36,7 @@ impl Facts {
         let refuse = |what: String| VaultError::Postgres { server: info.shown(), what };
         let sql = "SELECT current_setting('server_version_num'), \
                    (SELECT system_identifier FROM pg_control_system()), \
-                   current_setting('data_directory'), \
+                   (SELECT setting FROM pg_settings WHERE name = 'data_directory'), \
                    (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), \
                    pg_is_in_recovery(), (SELECT timeline_id FROM pg_control_checkpoint()), \
                    current_setting('block_size'), current_setting('full_page_writes'), \
@@ -69,6 +69,18 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// How the server writes its blocks: what is remembered of a backup's counts only where this
+    /// is the same.
+    pub fn block_mode(&self) -> String {
+        let Facts { version, checksums, file_pages, .. } = self;
+        format!("postgresql {} checksums {checksums} files {file_pages}", version / 10_000)
+    }
+}
+
+/// From here on a server may end sessions that are idle, as those that keep a backup's log are.
+pub(super) const IDLE_SESSIONS_END: u32 = 140_000;
+
 /// Begins a base backup: a slot of this session keeps the log, and a checkpoint is made. Returns
 /// where replay will begin.
 ///
@@ -77,6 +89,9 @@ impl Facts {
 pub fn begin_backup(connection: &mut Connection, facts: &Facts) -> Result<Lsn> {
     let slot = format!("backstay_backup_{}", crate::hex::encode(&crate::random::bytes::<6>()));
     let slot = literal(&slot);
+    if facts.version >= IDLE_SESSIONS_END {
+        connection.query("SET idle_session_timeout = 0")?;
+    }
     connection.query(&format!("SELECT pg_create_physical_replication_slot({slot}, true, true)"))?;
     let row = match facts.version {
         150_000.. => connection.row("SELECT pg_backup_start('backstay', true)", 1)?,

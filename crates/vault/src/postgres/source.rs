@@ -5,6 +5,7 @@
 
 use super::changes::{Changes, Sources, changes};
 use super::exclude::{Fate, fate, is_unlogged, relation};
+use super::own::require_own;
 use super::position::{Position, parse_label};
 use super::server::{Ended, Facts, begin_backup, end_backup};
 use super::{ConnInfo, Connection, Lsn, SegmentName};
@@ -13,14 +14,14 @@ use crate::error::{Result, VaultError, explain};
 use crate::repository::Repository;
 use crate::source::inode::{self, Seen};
 use crate::source::{
-    FileToRead, FinishedRead, LiveFile, Place, ScanContext, ScanEvent, ScanSink, Source,
+    BytesStream, FileToRead, LiveFile, Place, ScanContext, ScanEvent, ScanSink, Source,
 };
 use crate::tree::{Children, Entry, EntryKind, Metadata, NodeSource, children, join};
 use crate::wal;
 use rustix::fs::FileType;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io;
 use std::iter::Peekable;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -52,10 +53,11 @@ impl PostgresSource {
     /// Takes a server, and asks it who it is. `name` is the source's name in the repository.
     ///
     /// # Errors
-    /// Where the server is not there or cannot be backed up.
+    /// Where the server is not there or cannot be backed up, or its data directory is not here.
     pub fn new(info: ConnInfo, name: &str) -> Result<PostgresSource> {
         let mut connection = Connection::open(&info)?;
         let facts = Facts::ask(&mut connection, &info)?;
+        require_own(&mut connection, &info, &facts)?;
         let (name, run, note) = (name.to_owned(), Mutex::new(None), Mutex::new(None));
         Ok(PostgresSource { info, name, facts, run, note })
     }
@@ -97,7 +99,7 @@ impl PostgresSource {
         let file = |name: &str, bytes: Vec<u8>| ScanEvent::Stream {
             name: name.as_bytes().to_vec(),
             meta: Metadata { mode: 0o600, ..top.clone() },
-            stream: Box::new(Bytes(Cursor::new(bytes))),
+            stream: Box::new(BytesStream::new(bytes)),
         };
         walk.sink.event(file("backup_label", ended.label.into_bytes()))?;
         walk.sink.event(file("pg_control", control))?;
@@ -252,8 +254,7 @@ impl Source for PostgresSource {
     }
 
     fn block_mode(&self) -> String {
-        let Facts { version, checksums, file_pages, .. } = &self.facts;
-        format!("postgresql {} checksums {checksums} files {file_pages}", version / 10_000)
+        self.facts.block_mode()
     }
 
     fn note(&self) -> Option<String> {
@@ -266,21 +267,6 @@ impl Source for PostgresSource {
             VaultError::Refused("a backup was to be recorded that had not begun".to_owned())
         })?;
         self.store_log(repository, &run.position)
-    }
-}
-
-/// Bytes as a stream.
-struct Bytes(Cursor<Vec<u8>>);
-
-impl Read for Bytes {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl FinishedRead for Bytes {
-    fn finish(&mut self) -> Result<()> {
-        Ok(())
     }
 }
 

@@ -1,11 +1,12 @@
 //! What an operator writes: `vault.toml`. Every mistake is named with its line.
 
-use super::{Job, JobKey, Kind, Plan, When, Window};
+use super::{Job, JobKey, Kind, Place, Plan, When, Window};
 use crate::error::{Result, VaultError};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Sources of one file, at most.
@@ -28,6 +29,8 @@ pub struct ScheduleFile {
     /// What each run may use.
     #[serde(default)]
     pub limits: LimitSection,
+    /// The cluster that is told of what is done, and asked where it is done.
+    pub cluster: Option<ClusterSection>,
     /// What is backed up.
     #[serde(default)]
     pub source: Vec<SourceSection>,
@@ -51,6 +54,25 @@ pub struct LimitSection {
     pub processor_percent: Option<u8>,
 }
 
+/// `[cluster]`: how the cluster is reached; as a node of it, where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSection {
+    /// A node's data directory.
+    pub data: Option<PathBuf>,
+    /// A credential instead.
+    pub credential: Option<PathBuf>,
+    /// API addresses instead.
+    #[serde(default)]
+    pub api: Vec<SocketAddr>,
+    /// How often the cluster is told how far the repository has come, beside what every run tells;
+    /// every 10 minutes where nothing is said.
+    pub record: Option<When>,
+}
+
+/// How often the cluster is told, where nothing is said, in milliseconds.
+const RECORD_MS: i64 = 600_000;
+
 /// `[[source]]`: one of `path`, `command` and `postgres`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +85,9 @@ pub struct SourceSection {
     pub command: Option<String>,
     /// A PostgreSQL server, as `backup --postgres` has it.
     pub postgres: Option<String>,
+    /// Whether the server sends its files, instead of their being read in its data directory.
+    #[serde(default)]
+    pub over_replication: bool,
     /// What is left out of a directory.
     #[serde(default)]
     pub exclude: Vec<String>,
@@ -79,6 +104,8 @@ pub struct SourceSection {
     pub prove: Option<When>,
     /// When in the day its runs may begin.
     pub window: Option<Window>,
+    /// Where in a cluster its runs begin: `active of NAME`, `standby of NAME`.
+    pub only: Option<Place>,
     /// How a proof is made.
     #[serde(default)]
     pub proof: ProofSection,
@@ -174,6 +201,9 @@ impl SourceSection {
         if self.path.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err("write the whole path, from / on".to_owned());
         }
+        if self.postgres.is_none() && self.over_replication {
+            return Err("`over_replication` is for `postgres`".to_owned());
+        }
         if self.path.is_none() && (!self.exclude.is_empty() || self.one_file_system) {
             return Err("`exclude` and `one_file_system` are for directories".to_owned());
         }
@@ -220,6 +250,9 @@ impl ScheduleFile {
         for (number, source) in self.source.iter().enumerate() {
             let name = source.name().unwrap_or_else(|| format!("number {}", number + 1));
             source.check().map_err(|why| format!("source {name}: {why}"))?;
+            if source.only.is_some() && self.cluster.is_none() {
+                return Err(format!("source {name}: `only` needs [cluster]"));
+            }
             if !names.insert(name.clone()) {
                 return Err(format!("source {name} is there twice"));
             }
@@ -249,7 +282,8 @@ impl ScheduleFile {
         let mut jobs = Vec::new();
         let mut add = |kind, source: Option<&SourceSection>, when, window: Option<Window>| {
             let key = JobKey { kind, source: source.and_then(SourceSection::name) };
-            jobs.push(Job { key, when, window: window.or(self.window) });
+            let only = source.and_then(|source| source.only.clone());
+            jobs.push(Job { key, when, window: window.or(self.window), only });
         };
         for source in &self.source {
             for (kind, when) in [(Kind::Backup, source.backup), (Kind::Prove, source.prove)] {
@@ -266,6 +300,12 @@ impl ScheduleFile {
         }
         if let Some(cleanup) = &self.cleanup {
             add(Kind::Cleanup, None, cleanup.when, cleanup.window);
+        }
+        if let Some(cluster) = &self.cluster {
+            // It is told at any time of day: it costs nothing, and what is told late guards late.
+            let key = JobKey { kind: Kind::Record, source: None };
+            let when = cluster.record.unwrap_or(When::Every { ms: RECORD_MS });
+            jobs.push(Job { key, when, window: None, only: None });
         }
         Plan { jobs, at_once: self.at_once.unwrap_or(1) }
     }
@@ -285,6 +325,35 @@ mod tests {
         assert_eq!(keys[..3], expect);
         assert_eq!(keys[3..], ["prove of /srv/gateway", "key-test", "verify", "cleanup"]);
         assert!(plan.jobs.iter().all(|job| job.window.is_some()));
+    }
+
+    /// The keys of a section, by what the reader says to one that it doesn't know.
+    fn known_keys(section: &str) -> BTreeSet<String> {
+        let header = match section {
+            "top" => String::new(),
+            "source" => "[[source]]\n".to_owned(),
+            "source.proof" => "[[source]]\n[source.proof]\n".to_owned(),
+            other => format!("[{other}]\n"),
+        };
+        let said = ScheduleFile::parse(&format!("{header}nothing = 1")).unwrap_err();
+        let known = said.split("expected one of").nth(1).unwrap();
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_reference_has_the_keys_that_are_read_and_no_others() {
+        let reference = include_str!("../../../../docs/reference/vault-configuration.md");
+        let mut sections: Vec<&str> = reference.split("\n## ").skip(1).collect();
+        for section in &sections {
+            let (name, rows) = section.split_once('\n').unwrap();
+            let row = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+            let written: BTreeSet<String> = rows.lines().filter_map(row).collect();
+            assert_eq!(written, known_keys(name), "{name}");
+        }
+        sections.retain(|section| !section.starts_with("top\n"));
+        let inner =
+            ["limits", "cluster", "source", "source.proof", "verify", "key_test", "cleanup"];
+        assert_eq!(sections.len(), inner.len());
     }
 
     #[test]
@@ -307,6 +376,11 @@ mod tests {
                 "more than 100",
             ),
             ("[verify]\nwhen = \"every 1d\"\nparts = 0".to_owned(), "verify.parts"),
+            (
+                format!("{source}backup = \"every 6h\"\nonly = \"active of r\""),
+                "`only` needs [cluster]",
+            ),
+            (format!("{source}backup = \"every 6h\"\nonly = \"r\"\n[cluster]"), "no place"),
         ];
         for (text, expect) in cases {
             let error = ScheduleFile::parse(&text).unwrap_err();

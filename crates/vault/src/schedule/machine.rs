@@ -3,8 +3,11 @@
 //! Rules: one source is in at most one run, and so is the repository as a whole. A job that was
 //! missed is made up once, however often it was missed. A job that failed is due still, and tried
 //! again after a pause that doubles. A clock that was ahead counts as of now, so that nothing
-//! waits for a time that was never to come. A proof waits for the source's first backup.
+//! waits for a time that was never to come. A proof waits for the source's first backup. A job
+//! with a place in a cluster runs where the cluster says, and counts as done where anybody did it;
+//! while nobody can be asked, it waits.
 
+use super::place::{Seen, TURN_MS};
 use super::{Job, JobKey, Kind, Now, Past};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +49,8 @@ pub enum Event {
     Look,
     /// A run ended.
     Ended(JobKey, Outcome),
+    /// The cluster was asked; nothing where it did not answer.
+    Cluster(Option<Seen>),
     /// Nothing new is to begin.
     Stop,
 }
@@ -75,6 +80,12 @@ pub enum Why {
     Window,
     /// There is no backup that could be proven.
     NoBackup,
+    /// Another node's turn comes first.
+    Turn,
+    /// Another node does it.
+    Elsewhere,
+    /// The cluster does not say where it is to be done.
+    NoCluster,
 }
 
 impl fmt::Display for Why {
@@ -86,6 +97,9 @@ impl fmt::Display for Why {
             Why::BackOff => "again, after a failure",
             Why::Window => "when its window opens",
             Why::NoBackup => "waits for the first backup",
+            Why::Turn => "after another node's turn",
+            Why::Elsewhere => "another node does it",
+            Why::NoCluster => "waits for the cluster, which does not answer",
         })
     }
 }
@@ -121,6 +135,10 @@ pub struct Machine {
     stopping: bool,
     /// What was read is not what is remembered now.
     changed: bool,
+    /// What the cluster said last; nothing while it does not answer.
+    seen: Option<Seen>,
+    /// Since when this is the machine's knowledge: turns are counted from there.
+    since_ms: i64,
 }
 
 impl Machine {
@@ -134,7 +152,15 @@ impl Machine {
             changed = true;
             fail(past, "it was broken off: the program or the machine ended".to_owned(), now.ms);
         }
-        Machine { plan, past, running: BTreeSet::new(), stopping: false, changed }
+        Machine {
+            plan,
+            past,
+            running: BTreeSet::new(),
+            stopping: false,
+            changed,
+            seen: None,
+            since_ms: now.ms,
+        }
     }
 
     /// What is to be remembered.
@@ -153,6 +179,7 @@ impl Machine {
         match event {
             Event::Look => {}
             Event::Stop => self.stopping = true,
+            Event::Cluster(seen) => changed |= self.see(seen, now),
             Event::Ended(key, outcome) => changed |= self.end(&key, outcome, now),
         }
         let mut starts = Vec::new();
@@ -178,6 +205,44 @@ impl Machine {
             }
         }
         changed
+    }
+
+    /// Takes in what the cluster says. Whether what is remembered changed.
+    ///
+    /// What others did is no failure of ours any more. Their clocks may be ahead.
+    pub fn see(&mut self, seen: Option<Seen>, now: &Now<'_>) -> bool {
+        let turns = |seen: &Option<Seen>| seen.as_ref().map(|seen| seen.turns.clone());
+        if turns(&seen) != turns(&self.seen) {
+            self.since_ms = now.ms;
+        }
+        self.seen = seen.map(|mut seen| {
+            seen.done.values_mut().for_each(|ms| *ms = (*ms).min(now.ms));
+            seen
+        });
+        let mut changed = false;
+        for (key, done_ms) in self.seen.iter().flat_map(|seen| &seen.done) {
+            let failed = self.past.get_mut(key).filter(|past| past.failed_ms < Some(*done_ms));
+            if let Some(past) = failed.filter(|past| past.failed_ms.is_some()) {
+                (past.failures, past.failed_ms, past.trouble) = (0, None, None);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// When a job was last done: here, or, where it has a place in the cluster, by anybody.
+    fn done_ms(&self, job: &Job) -> Option<i64> {
+        let here = self.past.get(&job.key).and_then(|past| past.done_ms);
+        let seen = self.seen.as_ref().filter(|_| job.only.is_some());
+        here.max(seen.and_then(|seen| seen.done.get(&job.key)).copied())
+    }
+
+    /// How much later than others this machine does a job, or why it does not.
+    fn turn(&self, job: &Job) -> Result<i64, Why> {
+        let Some(place) = &job.only else { return Ok(0) };
+        let seen = self.seen.as_ref().ok_or(Why::NoCluster)?;
+        let turn = seen.turns.get(place).ok_or(Why::Elsewhere)?;
+        Ok(i64::from(*turn).saturating_mul(TURN_MS))
     }
 
     fn end(&mut self, key: &JobKey, outcome: Outcome, now: &Now<'_>) -> bool {
@@ -232,10 +297,16 @@ impl Machine {
         if job.key.kind == Kind::Prove && !self.has_backup(&job.key.source) {
             return Err(Why::NoBackup);
         }
-        let (mut due_ms, mut why) = match past.done_ms {
+        let turn_ms = self.turn(job)?;
+        let (mut due_ms, mut why) = match self.done_ms(job) {
+            None if turn_ms > 0 => (self.since_ms, Why::First),
             None => (now.ms, Why::First),
             Some(done_ms) => (job.when.after(done_ms, now.zone), Why::Due),
         };
+        if turn_ms > 0 {
+            // Whoever has just become one of the standbys lets the others try first, too.
+            (due_ms, why) = (due_ms.max(self.since_ms).saturating_add(turn_ms), Why::Turn);
+        }
         if let Some(failed_ms) = past.failed_ms {
             let retry_ms = failed_ms.saturating_add(back_off_ms(past.failures));
             if retry_ms > due_ms {
@@ -254,7 +325,8 @@ impl Machine {
     fn has_backup(&self, source: &Option<String>) -> bool {
         let key = JobKey { kind: Kind::Backup, source: source.clone() };
         let is_ours = self.plan.jobs.iter().any(|job| job.key == key);
-        !is_ours || self.past.get(&key).is_some_and(|past| past.done_ms.is_some())
+        let is_known = self.seen.as_ref().is_some_and(|seen| seen.done.contains_key(&key));
+        !is_ours || is_known || self.past.get(&key).is_some_and(|past| past.done_ms.is_some())
     }
 
     /// When something may begin next, if nothing else happens; for whoever waits.

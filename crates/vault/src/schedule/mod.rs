@@ -1,24 +1,27 @@
 //! What runs when, without an operator: backups, proofs of restore, verification, tests of the
 //! key, clean-up. `machine` decides and does no I/O; `file` is what an operator writes; `book`
-//! is what a machine remembers between runs; `orders` are the command lines of a run.
+//! is what a machine remembers between runs; `orders` are the command lines of a run; `place` is
+//! where in a cluster a job runs.
 
 mod book;
 mod file;
 pub(crate) mod fuzzing;
 mod machine;
 mod orders;
+mod place;
 mod when;
 mod window;
 
 pub use book::{Book, BookLock, book_path};
 pub use file::{
-    CleanupSection, KeySection, LimitSection, ProofSection, SOURCES_MAX, ScheduleFile,
-    SourceSection, VerifySection,
+    CleanupSection, ClusterSection, KeySection, LimitSection, ProofSection, SOURCES_MAX,
+    ScheduleFile, SourceSection, VerifySection,
 };
 pub use machine::{
     Action, BACK_OFF_MAX_MS, BACK_OFF_MIN_MS, Event, Machine, Outcome, Outlook, Plan, Why,
 };
 pub use orders::{Order, orders};
+pub use place::{Place, Seen, TURN_MS};
 pub use when::When;
 pub use window::Window;
 
@@ -40,6 +43,8 @@ pub enum Kind {
     Verify,
     /// Forgetting by the rules, and giving room back.
     Cleanup,
+    /// Telling the cluster how far the repository has come.
+    Record,
 }
 
 impl Kind {
@@ -51,6 +56,7 @@ impl Kind {
             Kind::KeyTest => "key-test",
             Kind::Verify => "verify",
             Kind::Cleanup => "cleanup",
+            Kind::Record => "record",
         }
     }
 }
@@ -82,6 +88,8 @@ pub struct Job {
     pub when: When,
     /// When in the day it may begin.
     pub window: Option<Window>,
+    /// Where in a cluster it runs; everywhere, where nothing is said.
+    pub only: Option<Place>,
 }
 
 /// What is remembered of a job.

@@ -50,6 +50,7 @@ pub fn orders(file: &ScheduleFile, key: &JobKey, runs: u64) -> Vec<Order> {
         Kind::KeyTest => file.key_test.as_ref().map(key_test).unwrap_or_default(),
         Kind::Verify => file.verify.as_ref().map(|v| verify(v.parts, runs)).into_iter().collect(),
         Kind::Cleanup => file.cleanup.as_ref().map(cleanup).unwrap_or_default(),
+        Kind::Record => file.cluster.iter().map(|_| Order::new(&["vault", "record"])).collect(),
     };
     for order in &mut orders {
         order.number("--limit-read", file.limits.read_kib);
@@ -64,6 +65,7 @@ fn backup(source: &SourceSection) -> Order {
     order.option("--name", source.name.as_deref());
     order.option("--command", source.command.as_deref());
     order.option("--postgres", source.postgres.as_deref());
+    order.flag("--over-replication", source.over_replication);
     for pattern in &source.exclude {
         order.option("--exclude", Some(pattern));
     }
@@ -171,6 +173,10 @@ mod tests {
                         [source.proof]\nquery = [\"SELECT 1\"]\nrun_as = \"postgres\"\n";
         let line = "vault prove-restore --source=l --query=SELECT 1 --run-as=postgres";
         check(database, Kind::Prove, Some("l"), &[line]);
+        let far = "[[source]]\nname = \"l\"\npostgres = \"host=/run\"\nbackup = \"every 1d\"\n\
+                   over_replication = true\n";
+        let line = "backup --name=l --postgres=host=/run --over-replication";
+        check(far, Kind::Backup, Some("l"), &[line]);
         let key =
             "[key_test]\nwhen = \"every 1d\"\nrecovery_key = \"/k\"\nshare = [\"/a\", \"/b\"]";
         let lines = [

@@ -16,7 +16,7 @@ fn key(kind: Kind, source: &str) -> JobKey {
 
 fn job(kind: Kind, source: &str, when: &str) -> Job {
     let (key, when) = (key(kind, source), When::parse(when).unwrap());
-    Job { key, when, window: None }
+    Job { key, when, window: None, only: None }
 }
 
 /// A machine with its clock and what it has done.
@@ -63,6 +63,80 @@ impl Rig {
 
 fn failed() -> Outcome {
     Outcome::Failed("no".to_owned())
+}
+
+/// A backup of `a` every six hours, on a standby.
+fn on_standby() -> Rig {
+    let only = Some(Place::parse("standby of r").unwrap());
+    Rig::new(vec![Job { only, ..job(Kind::Backup, "a", "every 6h") }], BTreeMap::new())
+}
+
+/// What the cluster says: this machine's turn, and when anybody did it last.
+fn seen(turn: Option<u32>, done_ms: Option<i64>) -> Event {
+    let place = Place::parse("standby of r").unwrap();
+    let done = done_ms.map(|ms| (key(Kind::Backup, "a"), BEGIN + ms));
+    Event::Cluster(Some(Seen {
+        turns: turn.map(|turn| (place, turn)).into_iter().collect(),
+        done: done.into_iter().collect(),
+    }))
+}
+
+#[test]
+fn a_job_with_a_place_runs_there_and_waits_for_a_cluster_that_is_silent() {
+    let mut rig = on_standby();
+    let why = |rig: &Rig| {
+        let now = Now { ms: rig.ms, zone: &rig.zone };
+        rig.machine.outlook(&now)[0].why
+    };
+    assert_eq!((rig.at(0), why(&rig)), (vec![], Why::NoCluster));
+    assert_eq!((rig.step(seen(None, None)), why(&rig)), (vec![], Why::Elsewhere));
+    assert_eq!(rig.step(seen(Some(0), None)), ["backup of a"]);
+    rig.done(Kind::Backup, "a");
+    assert_eq!(rig.step(Event::Cluster(None)), [""; 0]);
+    assert_eq!((rig.at(6 * HOUR), why(&rig)), (vec![], Why::NoCluster));
+    assert_eq!(rig.step(seen(Some(0), Some(0))), ["backup of a"]);
+}
+
+#[test]
+fn whoever_takes_over_goes_on_where_the_last_one_was() {
+    let mut rig = on_standby();
+    rig.at(5 * HOUR);
+    assert_eq!(rig.step(seen(Some(0), Some(0))), [""; 0], "another node did it five hours ago");
+    assert_eq!(rig.at(6 * HOUR), ["backup of a"]);
+    let mut late = on_standby();
+    late.at(20 * HOUR);
+    assert_eq!(late.step(seen(Some(0), Some(0))), ["backup of a"], "missed, and made up");
+    late.done(Kind::Backup, "a");
+    assert_eq!(late.at(25 * HOUR), [""; 0], "once");
+}
+
+#[test]
+fn a_later_turn_comes_only_where_nobody_else_did_it() {
+    let mut rig = on_standby();
+    rig.step(seen(Some(1), Some(0)));
+    assert_eq!(rig.at(6 * HOUR), [""; 0], "the first one's turn");
+    rig.ms = BEGIN + 6 * HOUR + TURN_MS - 1;
+    assert_eq!(rig.step(seen(Some(1), Some(6 * HOUR))), [""; 0]);
+    assert_eq!(rig.at(6 * HOUR + TURN_MS), [""; 0], "the first one did it");
+    assert_eq!(rig.at(12 * HOUR), [""; 0]);
+    assert_eq!(rig.at(12 * HOUR + TURN_MS), ["backup of a"], "the first one is dead");
+    let mut new = on_standby();
+    new.at(20 * HOUR);
+    assert_eq!(new.step(seen(Some(2), Some(0))), [""; 0], "it has just become one");
+    assert_eq!(new.at(20 * HOUR + 2 * TURN_MS), ["backup of a"]);
+}
+
+#[test]
+fn a_failure_here_is_forgotten_when_another_did_it_and_clocks_ahead_hinder_nothing() {
+    let mut rig = on_standby();
+    assert_eq!(rig.step(seen(Some(0), None)), ["backup of a"]);
+    rig.end(Kind::Backup, "a", failed());
+    assert_eq!(rig.machine.past()[&key(Kind::Backup, "a")].failures, 1);
+    rig.at(HOUR / 120);
+    rig.step(seen(Some(0), Some(900 * DAY)));
+    assert_eq!(rig.machine.past()[&key(Kind::Backup, "a")].failures, 0);
+    assert_eq!(rig.at(6 * HOUR), [""; 0], "it counts as of when it was heard");
+    assert_eq!(rig.at(6 * HOUR + HOUR / 120), ["backup of a"]);
 }
 
 #[test]

@@ -44,6 +44,13 @@ pub enum ScanEvent {
         /// Where it comes from.
         stream: Box<dyn FinishedRead>,
     },
+    /// A file that [`ScanSink::ahead`] has taken, at its place in the tree.
+    Placed {
+        /// Its name.
+        name: Vec<u8>,
+        /// Its path below the top.
+        path: Vec<u8>,
+    },
     /// Something that could not be taken.
     Skipped {
         /// Its path.
@@ -60,6 +67,27 @@ pub trait FinishedRead: io::Read + Send {
     /// # Errors
     /// Where what was read is not all of it.
     fn finish(&mut self) -> Result<()>;
+}
+
+/// Bytes as such a stream.
+pub(crate) struct BytesStream(io::Cursor<Vec<u8>>);
+
+impl BytesStream {
+    pub(crate) fn new(bytes: Vec<u8>) -> BytesStream {
+        BytesStream(io::Cursor::new(bytes))
+    }
+}
+
+impl io::Read for BytesStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl FinishedRead for BytesStream {
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A regular file whose contents are wanted.
@@ -86,6 +114,19 @@ pub struct LiveFile {
     /// The 8 KiB blocks that may differ from the parent's, in order, where the owner's log
     /// tells; the others are not read.
     pub changed: Option<Vec<u32>>,
+}
+
+/// A file written in blocks whose bytes come when their sender likes: before its place in the
+/// tree is known.
+pub struct AheadFile {
+    /// Its path below the top.
+    pub path: Vec<u8>,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its metadata.
+    pub meta: Metadata,
+    /// What the parent backup holds under its path.
+    pub old: Option<Entry>,
 }
 
 /// How a file is opened.
@@ -119,6 +160,18 @@ pub trait ScanSink {
     /// # Errors
     /// Where the backup failed elsewhere and the scan is to end.
     fn event(&mut self, event: ScanEvent) -> Result<()>;
+
+    /// Takes a file's bytes out of a stream that holds more than this file; told again, by its
+    /// path, where its place in the tree is.
+    ///
+    /// # Errors
+    /// Where the stream ends or fails before the file does, or the backup failed elsewhere.
+    fn ahead(&mut self, file: AheadFile, _input: &mut dyn io::Read) -> Result<()> {
+        let path = String::from_utf8_lossy(&file.path).into_owned();
+        Err(crate::VaultError::Refused(format!(
+            "`{path}` comes in a stream: compare a restored one"
+        )))
+    }
 
     /// Returns once everything told so far has been read.
     ///

@@ -1,6 +1,6 @@
 //! From what an operator writes to a store.
 
-use super::{Store, StoreError, local::LocalStore, s3::S3Store};
+use super::{Store, StoreError, local::LocalStore, patient::PatientStore, s3::S3Store};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn open_s3(location: &str, rest: &str) -> Result<Arc<dyn Store>, StoreError> {
     if bucket.is_empty() {
         return Err(StoreError::Location(location.to_owned()));
     }
-    Ok(Arc::new(S3Store::open(bucket, prefix)?))
+    Ok(Arc::new(PatientStore::new(Arc::new(S3Store::open(bucket, prefix)?))))
 }
 
 #[cfg(test)]

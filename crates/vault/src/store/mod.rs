@@ -8,6 +8,7 @@ pub mod local;
 pub mod location;
 pub mod memory;
 mod name;
+pub mod patient;
 pub mod s3;
 pub mod selftest;
 
@@ -90,6 +91,21 @@ impl StoreError {
     /// Whether the object is simply absent.
     pub fn is_not_found(&self) -> bool {
         matches!(self, StoreError::NotFound(_))
+    }
+
+    /// Whether the same request may well succeed in a moment.
+    pub fn is_transient(&self) -> bool {
+        use io::ErrorKind::*;
+        match self {
+            StoreError::Remote { source, .. } => {
+                source.downcast_ref().is_none_or(|error| !s3::is_final(error))
+            }
+            StoreError::Io { source, .. } => matches!(
+                source.kind(),
+                Interrupted | TimedOut | ConnectionReset | ConnectionAborted | BrokenPipe
+            ),
+            _ => false,
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use std::io;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How often a request is tried in all.
-const TRIES_MAX: usize = 5;
+/// How often the client repeats a request by itself, after an answer that says "not now" or
+/// without a connection. [`super::patient`] does the rest: it knows what a lost answer means.
+const REPEATS_MAX: usize = 2;
 /// After this long a request is given up.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -44,7 +45,7 @@ impl S3Store {
     ) -> Result<S3Store, StoreError> {
         let location = format!("s3://{bucket}/{prefix}");
         let retry = RetryConfig {
-            max_retries: TRIES_MAX,
+            max_retries: REPEATS_MAX,
             retry_timeout: REQUEST_LIMIT,
             ..RetryConfig::default()
         };
@@ -74,6 +75,20 @@ impl S3Store {
     }
 }
 
+/// Whether the store meant it: it knows us and says no.
+pub(super) fn is_final(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotFound { .. }
+            | Error::PermissionDenied { .. }
+            | Error::Unauthenticated { .. }
+            | Error::InvalidPath { .. }
+            | Error::NotSupported { .. }
+            | Error::NotImplemented
+            | Error::UnknownConfigurationKey { .. }
+    )
+}
+
 fn remote(action: &'static str, what: &str, error: Error) -> StoreError {
     StoreError::Remote { action, what: what.to_owned(), source: Box::new(error) }
 }
@@ -93,7 +108,17 @@ impl Store for S3Store {
         let put = self.bucket.put_opts(&path, bytes.to_vec().into(), options);
         match self.runtime.block_on(put) {
             Ok(_) => Ok(Created::New),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Created::Exists),
+            Err(Error::Precondition { .. }) => Ok(Created::Exists),
+            // The client tells "the name is taken" (412) by one of its own errors within.
+            Err(Error::AlreadyExists { source, .. }) if source.is::<Error>() => Ok(Created::Exists),
+            // A conflict (409): another request is under way, and may still come to nothing.
+            Err(Error::AlreadyExists { source, .. }) => match self.size(name) {
+                Ok(_) => Ok(Created::Exists),
+                Err(e) if e.is_not_found() => {
+                    Err(self.fault("write", name, Error::Generic { store: "S3", source }))
+                }
+                Err(error) => Err(error),
+            },
             Err(error) => Err(self.fault("write", name, error)),
         }
     }
@@ -118,7 +143,13 @@ impl Store for S3Store {
         let wanted_bytes = offset.saturating_add(out.len() as u64);
         let path = self.path(name);
         let get = self.bucket.get_range(&path, offset..wanted_bytes);
-        let bytes = self.runtime.block_on(get).map_err(|e| self.fault("read", name, e))?;
+        let bytes = match self.runtime.block_on(get) {
+            Ok(bytes) => bytes,
+            Err(error) if self.size(name)? >= wanted_bytes => {
+                return Err(self.fault("read", name, error));
+            }
+            Err(_) => return Err(StoreError::Short { name: name.clone(), wanted_bytes }),
+        };
         if bytes.len() != out.len() {
             return Err(StoreError::Short { name: name.clone(), wanted_bytes });
         }

@@ -126,7 +126,12 @@ fn judge(
             winners += 1;
         }
     }
-    let Some(winner) = winner.filter(|_| winners == 1) else {
+    if winners == 0 {
+        // The winner's first answer may have been lost, so that its second try found its own.
+        let stored = store.get(name)?;
+        winner = contents.iter().position(|content| *content == stored);
+    }
+    let Some(winner) = winner.filter(|_| winners <= 1) else {
         return Err(SelfTestError::Race { location: location(), winners });
     };
     let content = &contents[winner];

@@ -7,7 +7,7 @@ use crate::chunk::Compressor;
 use crate::error::{Result, VaultError};
 use crate::postgres::{Lsn, Timeline};
 use crate::repository::Repository;
-use crate::store::{Created, put_own};
+use crate::store::{Created, ObjectName, put_own};
 
 /// One database's log in a repository, open for storing.
 pub struct Archive {
@@ -112,9 +112,19 @@ impl Archive {
             Stretch { stream: &self.catalog.stream, system: self.system, timeline, start };
         let (ring, now_ms) = (repository.ring(), repository.now_ms());
         let (name, object) = write_piece(ring, stretch, bytes, now_ms, &mut self.compressor);
-        put(&**repository.store(), &name, &object)?;
-        self.catalog.add(timeline, start, Lsn(start.0 + bytes.len() as u64));
-        Ok(())
+        let (store, end) = (&**repository.store(), Lsn(start.0 + bytes.len() as u64));
+        let created = put_own(store, &name, &object)?;
+        self.catalog.add(timeline, start, end);
+        if created == Created::New {
+            return Ok(());
+        }
+        // A stream and a backup may store one stretch at one moment: then it is the same.
+        let known = fetch::fetch_stretch(store, ring, &self.catalog, timeline, start..end);
+        if known.as_ref().is_ok_and(|known| known == bytes) {
+            return Ok(());
+        }
+        self.catalog.remove(timeline, start, end);
+        known.and_then(|_| Err(taken(&name)))
     }
 
     /// Stores a whole piece in place of the small ones within it, and deletes those where the
@@ -171,7 +181,12 @@ impl Archive {
         let now_ms = repository.now_ms();
         let (name, object) =
             write_history(ring, &self.catalog.stream, self.system, timeline, text, now_ms);
-        put(store, &name, &object)?;
+        if put_own(store, &name, &object)? == Created::Exists {
+            let known = fetch::fetch_history(store, ring, &self.catalog.again(store)?, timeline)?;
+            if known.as_deref() != Some(text) {
+                return Err(taken(&name));
+            }
+        }
         self.catalog.add_history(timeline);
         Ok(())
     }
@@ -202,15 +217,9 @@ impl Archive {
     }
 }
 
-fn put(
-    store: &dyn crate::store::Store,
-    name: &crate::store::ObjectName,
-    object: &[u8],
-) -> Result<()> {
-    match put_own(store, name, object)? {
-        Created::New => Ok(()),
-        Created::Exists => Err(VaultError::Refused(format!(
-            "{name} was stored by someone else meanwhile: two archivers write one log. Stop one"
-        ))),
-    }
+fn taken(name: &ObjectName) -> VaultError {
+    VaultError::Refused(format!(
+        "{name} was stored by someone else meanwhile, with other bytes: two servers write one log. \
+         Stop one"
+    ))
 }

@@ -140,7 +140,8 @@ impl Catalog {
             return Ok(History::of_one(1));
         }
         let name = history_name(&self.stream, timeline);
-        let piece = read_piece(ring, &name, store.get(&name)?, &mut Compressor::new())?;
+        let read = || read_piece(ring, &name, store.get(&name)?, &mut Compressor::new());
+        let piece = crate::error::read_again(read)?;
         let text = String::from_utf8_lossy(&piece.bytes);
         let history = History::parse(timeline, &text);
         history.ok_or_else(|| VaultError::damaged(&name, "it is no history of this timeline"))

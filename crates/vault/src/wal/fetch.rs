@@ -3,7 +3,7 @@
 use super::Catalog;
 use super::piece::{history_name, name_of, read_piece};
 use crate::chunk::Compressor;
-use crate::error::{Result, VaultError};
+use crate::error::{Result, VaultError, read_again};
 use crate::keys::KeyRing;
 use crate::postgres::{Lsn, SegmentName, Timeline};
 use crate::store::Store;
@@ -44,16 +44,16 @@ pub fn fetch_stretch(
             what: format!("it is missing from {at} on"),
         })?;
         let name = name_of(&catalog.stream, timeline, from, to);
-        let object = match store.get(&name) {
+        let read = || read_piece(ring, &name, store.get(&name)?, &mut compressor);
+        let piece = match read_again(read) {
             // It was joined to a whole one since it was listed.
-            Err(error) if error.is_not_found() && looks < LOOKS_MAX => {
+            Err(VaultError::Store(error)) if error.is_not_found() && looks < LOOKS_MAX => {
                 looks += 1;
                 fresh = Some(catalog.again(store)?);
                 continue;
             }
             other => other?,
         };
-        let piece = read_piece(ring, &name, object, &mut compressor)?;
         let upto = to.min(end);
         bytes.extend_from_slice(&piece.bytes[(at.0 - from.0) as usize..(upto.0 - from.0) as usize]);
         at = upto;
@@ -94,9 +94,9 @@ pub fn fetch_history(
     timeline: Timeline,
 ) -> Result<Option<Vec<u8>>> {
     let name = history_name(&catalog.stream, timeline);
-    match store.get(&name) {
-        Ok(object) => Ok(Some(read_piece(ring, &name, object, &mut Compressor::new())?.bytes)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
+    match read_again(|| read_piece(ring, &name, store.get(&name)?, &mut Compressor::new())) {
+        Ok(piece) => Ok(Some(piece.bytes)),
+        Err(VaultError::Store(error)) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }

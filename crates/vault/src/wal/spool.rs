@@ -19,6 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes of the file, written beforehand, so that a write changes nothing but them.
 const SPOOL_BYTES: u64 = 2 * HALF_BYTES;
@@ -95,6 +96,24 @@ impl Frame {
     }
 }
 
+/// How long a spool that is in use is waited for: one that has just ended may live on in a child
+/// of its process that is between its birth and its own program.
+const IN_USE: Duration = Duration::from_secs(2);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Locks it, for as long as the file is open.
+fn locked(file: &File) -> bool {
+    let end = Instant::now() + IN_USE;
+    while flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    true
+}
+
 impl Spool {
     /// Opens the spool of a log in a directory, or makes it. Nobody else may have it open.
     ///
@@ -107,7 +126,7 @@ impl Spool {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed("open"))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !locked(&file) {
             let what = format!("{} is in use by another stream: end it first", path.display());
             return Err(VaultError::Refused(what));
         }

@@ -22,8 +22,9 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_millis(200);
 /// A status is sent at least this often, so that the server knows that we live.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// With a spool, what it holds is stored in the repository after this.
-const STORE_EVERY: Duration = Duration::from_millis(100);
+/// With a spool, what it holds is stored in the repository after this. Each object costs a few
+/// syncs, and commits wait for the spool's behind them.
+const STORE_EVERY: Duration = Duration::from_millis(500);
 /// The most of the log that is received before it is made durable.
 const GATHER_BYTES_MAX: usize = 4 << 20;
 
@@ -194,9 +195,12 @@ impl Streamer<'_, '_> {
 
     /// Whether the server still has the segment that begins here.
     fn server_has(&mut self, at: Lsn) -> Result<bool> {
+        // Within the segment, not at its beginning, which belongs to the one before. Servers before
+        // 14 cannot add to a position.
+        let within = Lsn(at.0 + 1);
         let sql = format!(
             "SELECT count(*) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{{24}}$' \
-             AND substr(name, 9) <= substr(pg_walfile_name('{at}'::pg_lsn + 1), 9)"
+             AND substr(name, 9) <= substr(pg_walfile_name('{within}'), 9)"
         );
         if self.facts.in_recovery {
             return Ok(false);

@@ -2,6 +2,9 @@
 //! themselves with it, so that they need no other binary.
 #![allow(unreachable_pub, missing_docs, reason = "shared by tests, benches and an example")]
 
+#[path = "../../../backstay/src/stdout.rs"]
+#[allow(dead_code, reason = "the binary prints through it, too")]
+mod stdout;
 #[path = "../../../backstay/src/vault_cli/mod.rs"]
 mod vault_cli;
 

@@ -1,6 +1,8 @@
 //! What the integration tests share: small repositories and trees.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
+pub mod unreliable;
+
 use age::x25519::Identity;
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
-use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::backup::{BackupOutcome, BackupRequest};
 use vault::keys::wrap::Holder;
 use vault::repository::{InitRequest, NewRecipient, OpenOptions, Repository};
 use vault::restore::{RestoreCounters, RestoreReport, RestoreRequest};
@@ -59,17 +61,7 @@ pub fn init_with(
 }
 
 pub fn request(source: &DirectorySource) -> BackupRequest<'_> {
-    BackupRequest {
-        name: "data".to_owned(),
-        host: "a".to_owned(),
-        source,
-        parent: Parent::Newest,
-        workers: 2,
-        before: None,
-        after: None,
-        block_memory: None,
-        counters: Arc::new(Counters::default()),
-    }
+    BackupRequest::plain("data", "a", source, 2)
 }
 
 pub fn back_up(repository: &mut Repository, path: &Path) -> vault::Result<BackupOutcome> {

@@ -1,4 +1,4 @@
-//! Clean-up beside backups.
+//! Clean-up beside backups, and two that store one log.
 
 use super::*;
 
@@ -47,4 +47,29 @@ fn doomed_chunks_that_a_new_backup_needs_are_stored_again_or_spared() {
     writer.refresh().unwrap();
     assert!(verify(&writer, Depth::Bytes).unwrap().is_intact());
     assert_restored(&writer, seq, &small.data());
+}
+
+#[test]
+fn a_log_that_two_store_at_one_moment_is_stored_and_two_logs_are_refused() {
+    let small = small(0);
+    let (begin, bytes) = (vault::postgres::Lsn(16 << 20), vec![7; 3 << 20]);
+    let open = || {
+        let repository = small.open(small.store.clone()).unwrap();
+        let archive = vault::wal::Archive::open(&repository, "ledger", 9, 16 << 20).unwrap();
+        (repository, archive)
+    };
+    // Each knows of none of the others' pieces.
+    let (mut stream, mut backup, mut stranger) = (open(), open(), open());
+    stream.1.store(&stream.0, 1, begin, &bytes).unwrap();
+    backup.1.store(&backup.0, 1, begin, &bytes).unwrap();
+    let error = stranger.1.store(&stranger.0, 1, begin, &vec![8; 3 << 20]).unwrap_err();
+    assert!(error.to_string().contains("two servers write one log"), "{error}");
+    stream.1.store_history(&stream.0, 2, b"1\t0/2000000\tno\n").unwrap();
+    backup.1.store_history(&backup.0, 2, b"1\t0/2000000\tno\n").unwrap();
+    assert!(stranger.1.store_history(&stranger.0, 2, b"1\t0/3000000\tno\n").is_err());
+    let (repository, archive) = open();
+    let (store, ring) = (&**repository.store(), repository.ring());
+    let range = begin..vault::postgres::Lsn(begin.0 + bytes.len() as u64);
+    let read = vault::wal::fetch_stretch(store, ring, archive.catalog(), 1, range).unwrap();
+    assert!(read == bytes);
 }

@@ -21,8 +21,14 @@ use vault::store::local::LocalStore;
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where the server's programs are: the newest version that is installed.
+/// Where the server's programs are: where `BACKSTAY_TEST_POSTGRES` says, or the newest version
+/// that is installed.
 pub(crate) fn programs() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("BACKSTAY_TEST_POSTGRES") {
+        let named = PathBuf::from(named);
+        assert!(named.join("initdb").exists(), "{}: no server's programs", named.display());
+        return Some(named);
+    }
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|v| v.ok())
@@ -304,11 +310,15 @@ impl Vault {
 
     /// Restores to a point and starts the result.
     pub(crate) fn restore(&self, folder: &Path, name: &str, target: Target) -> Server {
+        self.restore_by(&self.plan(target).unwrap(), folder, name)
+    }
+
+    /// The same, from the backup and to the point of a plan.
+    pub(crate) fn restore_by(&self, plan: &Plan, folder: &Path, name: &str) -> Server {
         let place = folder.join(name);
         fs::create_dir_all(&place).unwrap();
         let data = place.join("data");
-        let plan = self.plan(target).unwrap();
-        self.recover(&plan, &data, Log::Fetched);
+        self.recover(plan, &data, Log::Fetched);
         Server::start(&place, &data, &["archive_mode=off", "synchronous_standby_names="])
     }
 

@@ -48,7 +48,11 @@ impl Streaming<'_> {
             stop: self.stop,
             tell: &|event| self.events.lock().unwrap().push(event),
         };
-        run(repository, &request)
+        let ended = run(repository, &request);
+        if let Err(error) = &ended {
+            println!("the stream ended: {}", vault::error::explain(error));
+        }
+        ended
     }
 
     /// Waits until an event came that `wanted` takes.

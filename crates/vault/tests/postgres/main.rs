@@ -11,12 +11,17 @@ mod command_line;
 mod common;
 mod crashes;
 mod increments;
+mod kills;
 mod log;
 mod points;
 mod proof;
+mod replicated;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+
+/// The one that needs `strace`, too.
+const RESTORE_KILLED: &str = "a_restore_killed_at_every_write_goes_on";
 
 /// Every test: its name as a sentence, and what it does.
 const TESTS: &[(&str, fn())] = &[
@@ -37,6 +42,11 @@ const TESTS: &[(&str, fn())] = &[
         "a_stream_that_dies_at_every_change_loses_nothing",
         crashes::a_stream_that_dies_at_every_change_loses_nothing,
     ),
+    (
+        "an_increment_killed_at_every_change_harms_nothing",
+        kills::an_increment_that_dies_at_every_change,
+    ),
+    (RESTORE_KILLED, kills::a_restore_that_is_killed_at_every_write),
     ("every_removed_or_altered_piece_is_missed", log::every_removed_piece_is_missed),
     ("a_promotion_is_followed_through_its_timelines", log::a_promotion_is_followed),
     ("a_stalled_archive_lets_go_and_says_what_it_cost", log::a_stalled_archive_lets_go),
@@ -50,6 +60,12 @@ const TESTS: &[(&str, fn())] = &[
     ("every_restored_point_is_what_it_was", points::every_point_is_what_it_was),
     ("a_server_fetches_its_log_and_stops_where_it_lacks", points::the_server_fetches_its_log),
     ("a_backup_of_a_standby_opens", base::of_a_standby),
+    ("a_backup_over_replication_opens_at_every_point", replicated::opens_at_every_point),
+    ("what_a_server_sends_is_what_lies_there", replicated::what_is_sent_is_what_lies_there),
+    (
+        "nothing_altered_or_broken_off_on_its_way_is_recorded",
+        replicated::nothing_altered_or_broken_off_is_recorded,
+    ),
     ("a_server_that_cannot_be_backed_up_is_refused", base::refused),
 ];
 
@@ -62,13 +78,18 @@ fn main() -> ExitCode {
     if missing {
         println!("IGNORED postgres: install the Debian package postgresql-15");
     }
+    let no_strace = Command::new("strace").arg("-V").output().is_err();
+    if no_strace {
+        println!("IGNORED {RESTORE_KILLED}: install the Debian package strace");
+    }
     let trial = |(name, test): &(&'static str, fn())| {
         let test = *test;
         let run = move || {
             test();
             Ok::<(), Failed>(())
         };
-        Trial::test(*name, run).with_ignored_flag(missing)
+        let ignored = missing || (no_strace && *name == RESTORE_KILLED);
+        Trial::test(*name, run).with_ignored_flag(ignored)
     };
     libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit_code()
 }

@@ -16,5 +16,6 @@ pub(super) mod measurement;
 pub(super) mod peer_frame;
 pub(super) mod peer_message;
 pub(super) mod raft_message;
+pub(super) mod sealed_key;
 pub(super) mod snapshot;
 pub(super) mod state_file;

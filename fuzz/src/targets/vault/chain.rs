@@ -2,6 +2,7 @@
 //! input's.
 
 use vault::chain::{Chain, Signer, Statement};
+use vault::error::Rememberer;
 use vault::seal::{Kind, seal_object};
 use vault::store::memory::MemoryStore;
 use vault::store::{ObjectName, Store};
@@ -38,7 +39,10 @@ fn read(input: &[u8]) {
     }
     if let Ok(chain) = Chain::read_all(&store, ring()) {
         let known = chain.head;
-        let _whole = (chain.require_whole(0, "why"), chain.contains(&store, ring(), &known));
+        let _whole = (
+            chain.require_whole(0, "why"),
+            chain.contains(&store, ring(), &known, Rememberer::Machine),
+        );
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) const TARGET: Target =
 
 fn read(input: &[u8]) {
     let mut input = Cursor(input);
-    match input.byte() % 8 {
+    match input.byte() % 10 {
         0 => {
             if let Some(position) = Position::parse(&input.text()) {
                 assert_eq!(Position::parse(&position.encode()).as_ref(), Some(&position));
@@ -48,9 +48,15 @@ fn read(input: &[u8]) {
             let text = input.text();
             let _what = (fate(&text), relation(&text));
         }
-        _ => {
+        7 => {
             let carried = vault::fuzzing::replication_message(input.0);
             assert!(carried.unwrap_or(0) <= input.0.len());
+        }
+        8 => {
+            let _known = vault::fuzzing::base_backup_message(input.0);
+        }
+        _ => {
+            let _known = vault::fuzzing::base_backup_manifest(input.0);
         }
     }
 }
@@ -61,7 +67,10 @@ fn seeds() -> Vec<Vec<u8>> {
     let label =
         "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\nSTART TIMELINE: 3\n";
     let conninfo = "host='/run/a b' port=6000 user=u dbname=d password=it\\'s";
-    let texts: [(u8, &[u8]); 8] = [
+    let manifest = "{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": [\n{ \"Path\": \"a\", \
+                    \"Size\": 1, \"Checksum-Algorithm\": \"SHA256\", \"Checksum\": \"00\" }\n],\n\
+                    \"Manifest-Checksum\": \"00\"}\n";
+    let texts: [(u8, &[u8]); 10] = [
         (0, position.as_bytes()),
         (1, label.as_bytes()),
         (2, b"\x041\t0/3000000\twhy\n\n2\t0/5000100\tbefore\n"),
@@ -69,6 +78,8 @@ fn seeds() -> Vec<Vec<u8>> {
         (4, b"16/B374D848"),
         (5, conninfo.as_bytes()),
         (6, b"base/5/16384_fsm.1"),
+        (8, b"n16385.tar\0/srv/space\0"),
+        (9, manifest.as_bytes()),
         (7, b"w\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0log"),
     ];
     texts.iter().map(|(choice, text)| [&[*choice][..], text].concat()).collect()

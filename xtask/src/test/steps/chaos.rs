@@ -1,9 +1,8 @@
 //! Faults by chance on a whole cluster for three minutes: the same ones each time, so that a red
 //! run is the change's doing. Longer and by other seeds: `cargo xtask chaos`.
 
-use crate::chaos::{self, LAB};
+use crate::chaos;
 use crate::test::count::{self, Words};
-use crate::test::needs::Needs;
 use crate::test::step::{Step, When};
 
 /// For how long.
@@ -15,12 +14,7 @@ pub(super) const STEP: Step = Step {
     name: "chaos",
     about: "three minutes of faults by chance on a whole cluster",
     when: When::All,
-    needs: Needs {
-        packages: &["iproute2", "nftables", "util-linux"],
-        paths: &[LAB],
-        root: true,
-        ..Needs::NOTHING
-    },
+    needs: chaos::NEEDS,
     run: || {
         let mut chaos = chaos::lab("chaos")?;
         count::run(chaos.args(["--minutes", MINUTES, "--seed", SEED]), Words::Ours)

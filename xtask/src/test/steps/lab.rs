@@ -1,20 +1,14 @@
 //! Whole clusters of the release binary on network-namespace hosts, with faults.
 
-use crate::chaos::{self, LAB};
+use crate::chaos;
 use crate::test::count::{self, Words};
-use crate::test::needs::Needs;
 use crate::test::step::{Step, When};
 
 pub(super) const STEP: Step = Step {
     name: "lab",
     about: "clusters on network-namespace hosts, with faults",
     when: When::All,
-    needs: Needs {
-        packages: &["iproute2", "nftables", "util-linux"],
-        paths: &[LAB],
-        root: true,
-        ..Needs::NOTHING
-    },
+    needs: chaos::NEEDS,
     // Two at a time: most of a case is waiting.
     run: || count::run(chaos::lab("cases")?.args(["--jobs", "2"]), Words::Ours),
 };

@@ -11,7 +11,7 @@ pub(super) const STEP: Step = Step {
     about: "databases: backed up, streamed, restored to any point",
     when: When::All,
     needs: Needs {
-        packages: &["postgresql-15"],
+        packages: &["postgresql-15", "strace"],
         paths: &["crates/vault/tests/postgres/main.rs"],
         ..Needs::NOTHING
     },

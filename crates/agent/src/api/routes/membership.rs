@@ -10,7 +10,7 @@ use model::NodeName;
 
 use super::ask;
 use crate::api::access::Route;
-use crate::api::call::{Call, Join, JoinBody, RejoinBody, RenewBody};
+use crate::api::call::{Call, Join, JoinBody, RejoinBody, RenewBody, Renewal};
 use crate::api::router::{Api, Connected, ReadBody};
 use crate::identity::{CertificateRequest, DatagramPublicKey};
 
@@ -112,7 +112,9 @@ pub(in crate::api) async fn renew(
         Err(response) => return response,
     };
     match CertificateRequest::from_pem(&body.request) {
-        Ok(request) => ask(&api, &connected, Call::Renew(Box::new(request))).await,
+        Ok(request) => {
+            ask(&api, &connected, Call::Renew(Box::new(Renewal { request, body }))).await
+        }
         Err(error) => api.malformed(error),
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::identity::{ClusterId, Fingerprint};
+    use crate::identity::{ClusterId, Fingerprint, Standing};
 
     fn hello(generation: u64) -> Hello {
         let (cluster, to_name) = (ClusterId([1; 16]), "a".parse().unwrap());
@@ -118,6 +118,8 @@ mod tests {
             expires_s: 0,
             fingerprint: Fingerprint([0; 32]),
             expired,
+            issuer: None,
+            standing: Standing::Good,
         };
         for (role, expired, mine, word, believed) in [
             (Role::Voter, false, 7, 8, true),

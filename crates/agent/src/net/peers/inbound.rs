@@ -21,7 +21,7 @@ use super::{Shared, lock, stats};
 use crate::identity::{Caller, wall_s};
 use crate::net::accept::accept;
 use crate::net::counters::{Port, Refused, worth_a_line};
-use crate::net::tls::{Ground, PEER_PROTOCOL};
+use crate::net::tls::PEER_PROTOCOL;
 
 /// After an accept that failed (no descriptors left), how long until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -61,12 +61,14 @@ type Tls = TlsStream<TcpStream>;
 struct Inbound {
     reader: Reader<ReadHalf<Tls>>,
     writer: WriteHalf<Tls>,
-    ground: Ground,
+    caller: Caller,
     replica: u64,
     /// Resolves when a newer connection of the same replica takes over.
     replaced: oneshot::Receiver<()>,
     number: u64,
     cell: Arc<stats::Cell>,
+    /// It was said that its certificate has run out.
+    late: bool,
 }
 
 /// TLS and hello, within the time for both. None where it was refused.
@@ -75,9 +77,8 @@ async fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> Opt
     let until = Instant::now() + options.handshake;
     super::outbound::prepare(&stream, options.stall);
     let configs = shared.tls.now();
-    let config = Arc::clone(&configs.peer_server);
     let counters = &options.counters;
-    let accepted = accept(Port::Peer, stream, from, config, options.handshake, counters).await?;
+    let accepted = accept(Port::Peer, stream, from, &configs, options.handshake, counters).await?;
     let refuse = |reason: Refused, detail: &str| {
         let count = counters.connection_refused(Port::Peer, reason);
         if worth_a_line(count) {
@@ -126,10 +127,7 @@ async fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) -> Opt
     };
     frame::write(Kind::Welcome, b"", &mut out);
     match tokio::time::timeout_at(until, writer.write_all(&out)).await {
-        Ok(Ok(())) => {
-            let ground = Ground::new(caller, &configs);
-            register(shared, reader, writer, ground, hello.from)
-        }
+        Ok(Ok(())) => register(shared, reader, writer, caller, hello.from),
         outcome => {
             refuse(Refused::Timeout, &format!("it did not take its welcome: {outcome:?}"));
             None
@@ -205,7 +203,7 @@ fn register(
     shared: &Shared,
     reader: Reader<ReadHalf<Tls>>,
     writer: WriteHalf<Tls>,
-    ground: Ground,
+    caller: Caller,
     replica: u64,
 ) -> Option<Inbound> {
     // One that belongs and is not set yet is heard all the same: its statistics wait.
@@ -215,7 +213,7 @@ fn register(
     let number = inbound.get(&replica).map_or(0, |(number, _)| number + 1);
     inbound.insert(replica, (number, keep));
     cell.inbound(true);
-    Some(Inbound { reader, writer, ground, replica, replaced, number, cell })
+    Some(Inbound { reader, writer, caller, replica, replaced, number, cell, late: false })
 }
 
 impl Inbound {
@@ -224,7 +222,7 @@ impl Inbound {
             Ok(()) => "a newer connection took over, or the peer was removed".to_string(),
             Err(error) => error.to_string(),
         };
-        let peer = &self.ground.caller.name;
+        let peer = &self.caller.name;
         tracing::debug!(%peer, replica = self.replica, error, "peer connection ended");
         let mut inbound = lock(&shared.inbound);
         if inbound.get(&self.replica).is_some_and(|(number, _)| *number == self.number) {
@@ -245,6 +243,7 @@ impl Inbound {
                 _ = &mut self.replaced => return Ok(()),
                 _ = ticks.tick() => {
                     self.check_still(shared)?;
+                    self.mind_the_date();
                     self.find_cell(shared);
                     let arrived = self.reader.arrived();
                     if arrived != answered {
@@ -273,15 +272,24 @@ impl Inbound {
         }
     }
 
-    /// A connection can outlive a certificate or a membership; it must not.
+    /// A connection can outlive an authority or a membership; it must not.
     fn check_still(&self, shared: &Shared) -> Result<(), FrameError> {
-        if let Some(why) = self.ground.lost(&shared.tls, wall_s()) {
+        if let Some(why) = shared.tls.lost(&self.caller) {
             return Err(FrameError::Ended(why));
         }
-        if !belongs(shared, &self.ground.caller.name, self.replica) {
+        if !belongs(shared, &self.caller.name, self.replica) {
             return Err(FrameError::Ended("it no longer belongs to the cluster"));
         }
         Ok(())
+    }
+
+    /// A date ends no connection of a member; that it has passed is said once.
+    fn mind_the_date(&mut self) {
+        if !self.late && wall_s() > self.caller.expires_s {
+            self.late = true;
+            let peer = &self.caller.name;
+            tracing::warn!(%peer, "its certificate has run out; it takes part as a member");
+        }
     }
 
     /// A replica can connect before it is set as a peer; from then on it is counted.

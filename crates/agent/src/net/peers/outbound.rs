@@ -17,9 +17,9 @@ use tokio_rustls::client::TlsStream;
 use super::frame::{self, FrameError, Hello, Kind, PART_MAX, Reader};
 use super::queue::Queue;
 use super::{Peer, RETRY_MAX, RETRY_MIN, Shared, stats};
-use crate::identity::{Caller, wall_s};
+use crate::identity::Caller;
 use crate::net::counters::Undelivered;
-use crate::net::tls::{Ground, PEER_PROTOCOL};
+use crate::net::tls::{Configs, PEER_PROTOCOL};
 use crate::net::verify::Refusal;
 
 /// A ping and a pong are due so many times within the time after which a connection is given up.
@@ -68,10 +68,10 @@ impl Dialler {
             }
             link %= peer.addresses.len();
             match self.connect(&peer, link as u8).await {
-                Ok((reader, writer, ground)) => {
+                Ok((reader, writer, caller)) => {
                     let since = Instant::now();
                     self.cell.connected(link as u8);
-                    let error = self.speak(&peer, reader, writer, &ground).await;
+                    let error = self.speak(&peer, reader, writer, &caller).await;
                     // One that is taken and dropped again must not be dialled in a tight loop.
                     if since.elapsed() > RETRY_MAX {
                         pause = RETRY_MIN;
@@ -101,7 +101,7 @@ impl Dialler {
         &self,
         peer: &Peer,
         link: u8,
-    ) -> Result<(Reader<ReadHalf<Tls>>, WriteHalf<Tls>, Ground), DialError> {
+    ) -> Result<(Reader<ReadHalf<Tls>>, WriteHalf<Tls>, Caller), DialError> {
         let options = &self.shared.options;
         let stated = peer.addresses[link as usize];
         let address = options.dial.peer(&peer.name, link, stated);
@@ -123,8 +123,8 @@ impl Dialler {
                 Some(refusal) => DialError::Identity { address, detail: refusal.to_string() },
                 None => DialError::Connect { address, error },
             })?;
-        let caller =
-            check_name(&tls, peer).map_err(|detail| DialError::Identity { address, detail })?;
+        let caller = check_name(&tls, peer, &configs)
+            .map_err(|detail| DialError::Identity { address, detail })?;
         let (reader, mut writer) = tokio::io::split(tls);
         let mut reader = Reader::new(reader);
         timeout_at(until, writer.write_all(&self.hello(peer)))
@@ -133,7 +133,7 @@ impl Dialler {
             .map_err(broken)?;
         let refused = |detail: String| DialError::Refused { address, detail };
         match timeout_at(until, reader.next()).await.map_err(late)? {
-            Ok((Kind::Welcome, _)) => Ok((reader, writer, Ground::new(caller, &configs))),
+            Ok((Kind::Welcome, _)) => Ok((reader, writer, caller)),
             Ok((Kind::Superseded, body)) => {
                 let number = <[u8; 8]>::try_from(&body[..]).map_or(0, u64::from_be_bytes);
                 options.generations.told(&caller, number);
@@ -169,14 +169,14 @@ impl Dialler {
         peer: &Peer,
         mut reader: Reader<ReadHalf<Tls>>,
         mut writer: WriteHalf<Tls>,
-        ground: &Ground,
+        caller: &Caller,
     ) -> String {
         let stall = self.shared.options.stall;
         let (queue, cell) = (Arc::clone(&self.queue), Arc::clone(&self.cell));
         let mut unsent = Unsent { shared: &self.shared, cell: &cell, messages: Vec::new() };
         tokio::select! {
             error = write(&queue, &mut writer, stall / TICKS, &mut unsent) => error.to_string(),
-            error = watch_answers(&mut reader, stall, ground, &self.shared.tls) => error,
+            error = watch_answers(&mut reader, stall, caller, &self.shared.tls) => error,
             () = moved(&mut self.peer, peer) => "its addresses have changed".to_string(),
         }
     }
@@ -256,11 +256,11 @@ async fn write(
 async fn watch_answers(
     reader: &mut Reader<ReadHalf<Tls>>,
     stall: Duration,
-    ground: &Ground,
+    caller: &Caller,
     tls: &crate::net::Tls,
 ) -> String {
     loop {
-        if let Some(why) = ground.lost(tls, wall_s()) {
+        if let Some(why) = tls.lost(caller) {
             return why.to_string();
         }
         match timeout(stall, reader.next()).await {
@@ -281,14 +281,13 @@ async fn moved(watched: &mut watch::Receiver<Peer>, dialled: &Peer) {
     }
 }
 
-fn check_name(tls: &Tls, peer: &Peer) -> Result<Caller, String> {
+fn check_name(tls: &Tls, peer: &Peer, configs: &Configs) -> Result<Caller, String> {
     let connection = tls.get_ref().1;
     if connection.alpn_protocol() != Some(PEER_PROTOCOL) {
         return Err("it does not speak the peer protocol".to_string());
     }
-    let leaf = connection.peer_certificates().and_then(|chain| chain.first());
-    let leaf = leaf.ok_or("it showed no certificate")?;
-    let caller = Caller::read(leaf, wall_s()).map_err(|error| error.to_string())?;
+    let chain = connection.peer_certificates().unwrap_or_default();
+    let caller = configs.caller(chain).map_err(|error| error.to_string())?;
     if caller.name == peer.name {
         return Ok(caller);
     }

@@ -1,4 +1,5 @@
 use model::state::{TokenRecord, TokenRole};
+use model::vault::{BackupRecord, ChainHead, Digest, ProofRecord, RepositoryId, SourceNews};
 use model::{ClusterMs, ReplicaId};
 
 use super::*;
@@ -62,6 +63,18 @@ fn state() -> ClusterState {
         epoch: epoch(new),
         evidence,
     };
+    let repository = RepositoryId([3; 16]);
+    let head = |number: u8| ChainHead { number: number.into(), hash: Digest([number; 32]) };
+    let newest = BackupRecord {
+        number: 6,
+        root: Digest([6; 32]),
+        position: "0/3000148 on timeline 1".to_owned(),
+        host: "h".to_owned(),
+        begun_ms: -1,
+        ended_ms: i64::MAX,
+    };
+    let proven = Some(ProofRecord { number: 6, at_ms: 1, took_ms: 2 });
+    let news = SourceNews { source: "/srv \"\u{1F980}".to_owned(), newest: Some(newest), proven };
     let commands = vec![
         Command::Genesis(Genesis {
             cluster_id: u128::MAX - 5,
@@ -87,6 +100,14 @@ fn state() -> ClusterState {
         Command::Maintenance { scope: Scope::Cluster, until: ClusterMs(800_000) },
         Command::Absence { replica: ReplicaId(1), request: 1, boot: 1, for_ms: 10_000 },
         Command::Renounce { term: 4, candidate: ReplicaId(1) },
+        Command::RecordHead {
+            repository,
+            previous: None,
+            head: head(8),
+            by: "a".to_owned(),
+            sources: vec![news],
+        },
+        Command::NoteFork { repository, found: head(7), known: head(8), by: "b".to_owned() },
     ];
     for (n, command) in commands.into_iter().enumerate() {
         let (by, now, wall_ms) = (ReplicaId(1), ClusterMs(n as u64), 1_790_000_000_000);

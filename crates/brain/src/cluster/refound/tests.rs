@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use model::command::{Command, Entry};
 use model::spec::Standby;
 use model::state::{MemberRole, RefoundKind, TokenRecord, TokenRole};
+use model::vault::{ChainHead, Digest, RepositoryId};
 use model::{ClusterMs, NodeName};
 
 use super::*;
@@ -196,4 +197,16 @@ fn a_node_that_is_specified_no_more_is_awaited_no_more() {
     let apply = Command::Apply { version, spec, text: String::new() };
     assert_eq!(commit(&mut state, apply), Applied::Done);
     assert_eq!(state.awaited.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn what_is_remembered_of_repositories_is_remembered_in_a_new_generation() {
+    let mut before = before();
+    let head = ChainHead { number: 4, hash: Digest([4; 32]) };
+    let (repository, previous) = (RepositoryId([1; 16]), None);
+    let (by, sources) = (String::from("a"), Vec::new());
+    commit(&mut before, Command::RecordHead { repository, previous, head, by, sources });
+    let after = refound(&before, &with(&before), Plants::NONE).unwrap();
+    assert_eq!(after.repositories, before.repositories);
+    assert_eq!(after.repositories[&repository].head, head);
 }

@@ -1,4 +1,4 @@
-//! A node that is heard and has no launcher, or no guard.
+//! A node that is heard and has no launcher, or no guard, or a log that stands still.
 
 use model::Reason;
 
@@ -78,4 +78,51 @@ fn a_launcher_that_comes_back_in_time_changes_nothing() {
     let report = office.report(B, vec![instance(InstancePhase::Active, Some(epoch))]);
     (report.ready, report.clear) = (false, true);
     assert_eq!(office.pass_for(UNREADY.as_ms() - 100), [], "the time begins anew");
+}
+
+/// Commands of a time in which the log grows and b's stands still; b is heard all the while.
+fn while_bs_log_stands_still(office: &mut Office, ms: u64) -> Vec<Command> {
+    office.group.last_index += 1;
+    office.pass_for(ms)
+}
+
+#[test]
+fn who_can_not_learn_what_it_was_given_is_granted_nothing_more() {
+    let mut office = Office::new(Standby::Cold, |spec| spec.prefer = vec![node("b")]);
+    let epoch = office.held().epoch;
+    assert_eq!(office.holder().map(|(node, _)| node), Some("b"));
+    let patience = UNREADY.max(office.pulse.timers().barrier_limit).as_ms();
+    assert_eq!(while_bs_log_stands_still(&mut office, patience - 100), [], "a disk may be slow");
+    office.pass_for(120);
+    let granted = office.pulse.granted_until(B);
+    assert!(granted > office.now, "a grant is still out");
+    while office.now + Span::from_ms(20) < granted {
+        office.now += Span::from_ms(20);
+        assert!(office.pass().iter().all(|c| *c == Command::Barrier), "not before it has passed");
+    }
+    office.pass_for(100);
+    assert!(office.held().epoch > epoch, "{:?}", office.held());
+    assert_ne!(office.holder().map(|(node, _)| node), Some("b"), "which learns of nothing");
+    let reasons = &office.held().moves.back().unwrap().reasons;
+    assert!(reasons.iter().any(|r| matches!(r, Reason::LogStandsStill { .. })), "{reasons:?}");
+}
+
+#[test]
+fn who_reports_that_all_is_well_goes_on_though_its_log_stands_still() {
+    let mut office = Office::new(Standby::Cold, |spec| spec.prefer = vec![node("b")]);
+    office.activate();
+    for _ in 0..60 {
+        office.reports.get_mut(&B).unwrap().number += 1;
+        assert_eq!(while_bs_log_stands_still(&mut office, 1_000), []);
+    }
+    assert_eq!(office.holder().map(|(node, _)| node), Some("b"));
+    assert!(office.pulse.granted_until(B) > office.now);
+}
+
+#[test]
+fn of_whom_nothing_is_known_but_beats_another_takes_over() {
+    let mut office = Office::new(Standby::Cold, |spec| spec.prefer = vec![node("b")]);
+    office.activate();
+    while_bs_log_stands_still(&mut office, 7_000);
+    assert!(office.holder().is_some_and(|(node, _)| node != "b"), "{:?}", office.held());
 }

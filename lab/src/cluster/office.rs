@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, NODES, ORDERS};
+use super::{Cluster, NODES, ORDERS};
 use crate::shell::{Done, until};
 
 /// How often a node is asked to coordinate, and how long that may take each time.
