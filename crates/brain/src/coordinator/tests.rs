@@ -389,6 +389,44 @@ fn operations_are_refused_with_their_cause() {
     office.group.progress.clear();
     let refusal = office.operate(Operation::Transfer { to: Some(node("b")) });
     assert_eq!(refusal, Err(Refusal::NoCandidate), "it does not answer");
+    // In office by the votes, and what was committed before is not applied yet; or the reverse.
+    let nobody = Err(Refusal::NotCoordinator { coordinator: None });
+    let (now, state) = (office.now, office.state.clone());
+    office.coordinator.lead(now, 2, &state);
+    assert!(office.pulse.in_office());
+    assert_eq!(office.operate(Operation::Failover { resource: resource() }), nobody);
+    let mut office = Office::new(Standby::Cold, |_| {});
+    office.pulse.renounce();
+    assert_eq!(office.operate(Operation::Failover { resource: resource() }), nobody);
+}
+
+#[test]
+fn the_pauses_before_restarts_double_up_to_a_limit_and_end_with_a_ban() {
+    let recovery = RecoverySpec {
+        restarts: 5,
+        backoff_ms: 100,
+        backoff_max_ms: 350,
+        window_ms: 60_000,
+        ..RecoverySpec::default()
+    };
+    let mut held = model::state::ResourceState::default();
+    let mut pauses = Vec::new();
+    for number in 1..=6 {
+        let next = failures::consequence(&held, &recovery, &node("a"), ClusterMs(1_000));
+        let until = (next.pause_ms > 0).then(|| ClusterMs(1_000 + next.pause_ms));
+        assert_eq!(next.hold_until, until);
+        assert_eq!(next.ban_until.is_some(), number == 6, "{number}");
+        pauses.push(next.pause_ms);
+        held.failures.push_back(FailureRecord {
+            key: FailureKey { replica: A, boot: 1, number },
+            node: node("a"),
+            epoch: None,
+            failure: Failure::NotReady,
+            at: ClusterMs(1_000),
+            wall_ms: 0,
+        });
+    }
+    assert_eq!(pauses, [0, 100, 200, 350, 350, 0]);
 }
 
 #[test]
@@ -551,6 +589,8 @@ fn a_rotation_that_stays_open_for_a_day_is_an_alarm() {
         raised.any(|(_, what)| what.contains("not finished since yesterday"))
     };
     assert!(!open(&mut office));
+    office.state.now = ClusterMs(23 * 3_600_000);
+    assert!(!open(&mut office), "it is of today");
     let began = office.state.now.0.saturating_sub(24 * 3_600_000 + 1);
     office.state.now = ClusterMs(24 * 3_600_000 + 1 + office.state.now.0);
     office.state.trust.rotation.as_mut().unwrap().began = ClusterMs(began);

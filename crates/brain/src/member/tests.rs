@@ -293,3 +293,63 @@ fn what_others_run_with_is_demoted_after_them() {
     let demote = node.act();
     assert!(matches!(demote[..], [Action::Demote { .. }]), "{demote:?}");
 }
+
+#[test]
+fn nothing_is_clear_but_what_somebody_sees_to_be() {
+    let mut node = Node::new(cold());
+    let clear = |node: &Node| node.member.peek(&node.state).clear;
+    assert!(!clear(&node), "launcher and guard are there: that is what counts");
+    node.tell(InstanceEvent::Guard(None));
+    assert!(clear(&node), "the launcher sees that it runs nothing");
+    node.tell(InstanceEvent::Clear(true));
+    node.tell(InstanceEvent::LauncherDown);
+    assert!(!clear(&node), "what was said beside a launcher is of before");
+    node.tell(InstanceEvent::Clear(false));
+    assert!(!clear(&node), "the guard said that something is active");
+    node.tell(InstanceEvent::Clear(true));
+    assert!(clear(&node), "the guard sees that all is over");
+
+    let mut node = Node::new(cold());
+    node.activate(1);
+    node.tell(InstanceEvent::Guard(None));
+    assert!(!clear(&node), "it is active");
+}
+
+#[test]
+fn an_active_instance_that_fails_its_check_is_burnt_and_killed() {
+    let mut node = Node::new(cold());
+    let number = node.activate(1);
+    assert_eq!(node.act(), []);
+    let failed = Some(("port".into(), "closed".into()));
+    node.tell(InstanceEvent::Health { resource: resource(), failed });
+    let actions = node.act();
+    let [Action::Stop { at_once: true, .. }] = actions[..] else { panic!("{actions:?}") };
+    assert_eq!(node.proven(), [], "it may be active still");
+    node.gone(number);
+    assert_eq!(node.proven(), [epoch(1)]);
+    assert_eq!(node.act(), [], "its epoch is used up");
+}
+
+#[test]
+fn a_lapse_of_the_lease_burns_what_was_held_under_it_until_a_newer_assignment() {
+    let mut node = Node::new(cold());
+    let number = node.activate(1);
+    node.lease = LeaseView { end: None, fresh_from: u64::MAX, lapses: 1, ..node.lease };
+    let actions = node.act();
+    assert!(matches!(actions[..], [Action::Stop { at_once: true, .. }]), "{actions:?}");
+    node.gone(number);
+    assert_eq!(node.proven(), [epoch(1)]);
+    assert_eq!(node.act(), [], "without a lease nothing is begun");
+    // The first grant after it does not say yet how far the log has to be applied.
+    node.assign(2);
+    let index = node.state.index;
+    node.lease.end = Some(NOW + Span::from_ms(500));
+    assert_eq!(node.act(), [], "the assignment may be of before the lapse");
+    assert_eq!(node.proven(), [], "and may be of after it");
+    node.lease.fresh_from = index;
+    assert_eq!(node.act(), []);
+    assert_eq!(node.proven(), [epoch(2)], "it is of before");
+    node.assign(3);
+    let actions = node.act();
+    assert!(matches!(actions[..], [Action::Start { .. }]), "{actions:?}");
+}

@@ -450,3 +450,21 @@ fn a_quorum_is_more_than_half() {
     assert_eq!(a.authority_until(), Some(ms(0) + timers().promise));
     assert!(a.has_barrier() && !pulse(A).has_barrier());
 }
+
+#[test]
+fn a_coordinator_leases_itself_while_it_has_authority_and_is_not_barred() {
+    let beaten = |at: Moment, barred: bool| {
+        let mut a = coordinator();
+        if barred {
+            a.bar(A);
+        }
+        a.raft_thread_lives(at);
+        a.beat(at);
+        a.lease_end()
+    };
+    let lease = beaten(ms(20), false).expect("a lease of its own");
+    assert!(lease > ms(20) && lease <= ms(20) + timers().lease, "{lease:?}");
+    assert_eq!(beaten(ms(20), true), None, "it is being taken over from");
+    // The quorum's acknowledgement is older than the promise.
+    assert_eq!(beaten(ms(0) + timers().promise + Span::from_ms(20), false), None);
+}

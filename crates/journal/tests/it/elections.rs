@@ -235,3 +235,15 @@ fn a_leader_tells_whom_it_hands_over_to_and_every_replica_what_waits_for_its_dis
     group.replica(1).transfer(3).unwrap();
     assert_eq!(group.replica(1).transferring_to(), Some(3));
 }
+
+#[test]
+fn nothing_is_proposed_where_one_of_several_is_empty() {
+    let mut group = Group::founded(&[1]);
+    group.elect(1);
+    let before = group.replica(1).last_index();
+    for proposals in [vec![], vec![Vec::new()], vec![b"x".to_vec(), Vec::new()]] {
+        let refused = group.replica(1).propose_all(proposals);
+        assert_eq!(refused, Err(ProposeError::Empty));
+    }
+    assert_eq!(group.replica(1).last_index(), before);
+}

@@ -65,6 +65,11 @@ fn what_was_written_comes_back() {
     assert_eq!(recovered.entries()[29], entry(30, 1, "entry number 30"));
     assert_eq!(*recovered.hard_state(), HardState { term: 1, vote: 2, commit: 29 });
     assert_eq!(recovered.notes(), []);
+    assert!(!recovered.is_empty());
+    let (mut log, _) = open(MemoryDisk::new());
+    log.commit(&[write(1, Vec::new(), state(1, 2, 0))]).unwrap();
+    let (_, recovered) = open(log.into_disk());
+    assert!(!recovered.is_empty() && recovered.entries().is_empty(), "it has voted");
 }
 
 #[test]
@@ -153,6 +158,83 @@ fn a_lost_sector_inside_an_unsynced_append_is_a_torn_tail() {
         assert_eq!(recovered.entries()[0], entry(1, 1, "kept"));
         assert!(matches!(recovered.notes(), [Note::TornTail { .. }]));
     }
+}
+
+/// The same after a start: what this start read was durable, what comes after it is not yet.
+#[test]
+fn a_lost_sector_of_the_first_append_after_a_start_is_a_torn_tail() {
+    let options = Options { segment_bytes: 1 << 20 };
+    let (mut log, _) = Segments::open(log_of(3, options), options).unwrap();
+    let data = "x".repeat(700);
+    let many = (4..8).map(|index| entry(index, 1, &data)).collect();
+    log.append(&[write(9, many, state(1, 2, 3))]).unwrap();
+    let mut disk = log.into_disk();
+    let before = last_segment(&log_of(3, options)).1;
+    disk.crash(|_| Kept { length: usize::MAX, lost_sectors: vec![before / 512 + 2] });
+    let (_, recovered) = Segments::open(disk, options).unwrap();
+    assert!((3..7).contains(&recovered.entries().len()), "{}", recovered.entries().len());
+    assert!(matches!(recovered.notes(), [Note::TornTail { .. }]));
+}
+
+/// An entry may hold anything, records of this very log too: an older one is no sign that
+/// something after a tear was durable.
+#[test]
+fn an_older_record_within_a_torn_one_is_no_later_record() {
+    use journal::Disk;
+    let options = Options { segment_bytes: 1 << 20 };
+    let disk = log_of(3, options);
+    let (name, length) = last_segment(&disk);
+    let older = disk.read(&name).unwrap();
+    let (mut log, _) = Segments::open(disk, options).unwrap();
+    let holds = Entry { index: 4, term: 1, data: older, ..Entry::default() };
+    log.append(&[write(9, vec![holds], None)]).unwrap();
+    let mut disk = log.into_disk();
+    disk.crash(|_| Kept { length: usize::MAX, lost_sectors: vec![length / 512] });
+    let (_, recovered) = Segments::open(disk, options).unwrap();
+    assert_eq!(recovered.entries().len(), 3);
+    assert!(matches!(recovered.notes(), [Note::TornTail { .. }]), "{:?}", recovered.notes());
+}
+
+#[test]
+fn a_torn_record_before_the_last_segment_is_damage() {
+    use journal::Disk;
+    let disk = log_of(60, SMALL);
+    let names = disk.list().unwrap();
+    assert!(names.len() >= 3);
+    for name in &names[..names.len() - 1] {
+        let mut torn = disk.clone();
+        torn.truncate(name, disk.len(name).unwrap() - 3).unwrap();
+        torn.sync_data(name).unwrap();
+        let error = Segments::open(torn, SMALL).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{name}: {error}");
+    }
+}
+
+/// Records that are whole, each by itself, and that no log writes.
+#[test]
+fn what_contradicts_itself_is_damage() {
+    let opened = |writes: &[Write]| {
+        let (mut log, _) = open(MemoryDisk::new());
+        for write in writes {
+            log.commit(std::slice::from_ref(write)).unwrap();
+        }
+        Segments::open(log.into_disk(), SMALL).map(|(_, recovered)| recovered)
+    };
+    let refused = |writes: &[Write]| {
+        let error = opened(writes).unwrap_err();
+        matches!(error, OpenError::Damaged { why: Damage::Inconsistent(_), .. })
+    };
+    let one = |index, term| vec![entry(index, term, "x")];
+    let sound = [write(1, one(1, 1), state(1, 0, 0)), write(2, one(2, 3), state(3, 0, 2))];
+    assert_eq!(opened(&sound).unwrap().entries().len(), 2);
+    // More is committed than there is.
+    assert!(refused(&[write(1, one(1, 1), state(1, 0, 3))]));
+    // Terms fall.
+    assert!(refused(&[write(1, one(1, 3), state(3, 0, 0)), write(2, one(2, 2), None)]));
+    assert!(refused(&[
+        write(1, vec![entry(1, 3, "x"), entry(2, 3, "y")], state(3, 0, 0)),
+        write(2, one(3, 2), None)
+    ]));
 }
 
 /// The same lost sector after the sync: somebody was told that it is there.

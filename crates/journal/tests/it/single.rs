@@ -5,7 +5,7 @@ use journal::{
     ReplicaConfig, RoleKind, Segments, kind,
 };
 
-use crate::group::Group;
+use crate::group::{Group, founding_state};
 
 #[test]
 fn a_sole_voter_commits_only_what_is_durable() {
@@ -34,6 +34,13 @@ fn a_sole_voter_does_not_stand_before_its_log_is_durable() {
     assert_eq!(group.replica(1).campaign(), Err(CampaignRefused::Unwritten));
     group.settle();
     group.elect(1);
+}
+
+#[test]
+fn a_founder_does_not_stand_before_its_founding_is_durable() {
+    let founded = Recovered::bootstrap(&[1], founding_state()).unwrap();
+    let mut replica = Replica::new(ReplicaConfig::new(1), founded).unwrap();
+    assert_eq!(replica.campaign(), Err(CampaignRefused::Unwritten));
 }
 
 /// The library would send at once: a crash then leads to two different entries of one term and

@@ -210,3 +210,15 @@ fn what_is_remembered_of_repositories_is_remembered_in_a_new_generation() {
     assert_eq!(after.repositories, before.repositories);
     assert_eq!(after.repositories[&repository].head, head);
 }
+
+#[test]
+fn people_are_refused_as_before_unless_another_authority_is_believed() {
+    let mut before = before();
+    let revoked = model::authority::Revoked { until: ClusterMs(5), wall_ms: 0 };
+    before.trust.revoked.insert(NodeName::new("mallory").unwrap(), revoked);
+    for (keep_identities, kept) in [(true, 1), (false, 0)] {
+        let with = Refounding { keep_identities, ..with(&before) };
+        let state = refound(&before, &with, Plants::NONE).unwrap();
+        assert_eq!(state.trust.revoked.len(), kept);
+    }
+}

@@ -134,6 +134,10 @@ fn what_ends_in_maintenance_is_an_alarm_until_it_is_over() {
         office.coordinator.alarms.raised().any(|(_, what)| what.contains("is in maintenance"))
     };
     assert!(!ended(&office));
+    // It runs there still, and acts no more.
+    office.report(holder.replica, vec![instance(InstancePhase::Standby, None)]);
+    office.pass_for(100);
+    assert!(ended(&office));
     office.report(holder.replica, Vec::new());
     office.pass_for(100);
     assert!(ended(&office) && office.held().holder.as_ref().unwrap().active, "left alone");
@@ -181,4 +185,78 @@ fn a_drain_ends_by_itself_and_its_node_is_a_place_again() {
     // Nothing runs home by itself; an operator may send it there.
     assert_ne!(office.holder().unwrap().0, from);
     to(&mut office).unwrap();
+}
+
+#[test]
+fn a_switchover_says_who_asked_for_it() {
+    let mut office = hot();
+    let to = Some(node("c"));
+    office.operate(Operation::Switchover { resource: resource(), to }).unwrap();
+    office.pass_for(100);
+    give_up(&mut office);
+    let moved = last(&office);
+    assert!(moved.planned && moved.to == node("c"), "{moved:?}");
+    assert!(moved.reasons.iter().any(|r| matches!(r, Reason::Asked { .. })), "{moved:?}");
+}
+
+#[test]
+fn an_order_of_before_is_no_order_to_leave() {
+    let mut office = Office::new(Standby::Cold, |_| {});
+    office.activate();
+    office.operate(Operation::Failover { resource: resource() }).unwrap();
+    office.pass_for(100);
+    give_up(&mut office);
+    office.activate();
+    let (there, epoch) = office.holder().unwrap();
+    let there = alloc::string::String::from(there);
+    assert_ne!(there, "a", "it was ordered away");
+    office.fail(1);
+    office.pass_for(100);
+    assert_eq!(office.holder(), Some((there.as_str(), epoch + 1)), "a restart in place");
+}
+
+#[test]
+fn a_node_where_nothing_failed_is_not_avoided() {
+    let mut office = Office::new(Standby::Hot, |s| s.prefer = vec![node("a")]);
+    for replica in [B, C] {
+        office.report(replica, vec![instance(InstancePhase::Standby, None)]);
+    }
+    office.activate();
+    let holder = office.held().holder.clone().unwrap();
+    let standby = vec![instance(InstancePhase::Standby, None)];
+    // It gave up by itself, and stands by: its lease had ended for a moment.
+    let ground = EvidenceGround::Lapsed;
+    let said = Evidence { ground, ..evidence(holder.replica, holder.epoch) };
+    office.report(A, standby).evidence.push(said);
+    office.pass_for(100);
+    assert_eq!(office.holder(), Some(("a", holder.epoch.counter + 1)));
+}
+
+#[test]
+fn what_runs_nowhere_for_now_is_not_given_up() {
+    // Banned on one node, the others not ready: it waits for them.
+    let mut office = Office::new(Standby::Cold, |s| s.recovery.restarts = 0);
+    office.activate();
+    for replica in [B, C] {
+        office.report(replica, Vec::new()).ready = false;
+    }
+    office.fail(1);
+    office.pass_for(200);
+    assert!(office.holder().is_none() && !office.held().bans.is_empty());
+    assert_eq!(office.held().quarantine, None);
+    office.report(C, Vec::new());
+    office.pass_for(100);
+    assert_eq!(office.holder().map(|(node, _)| node), Some("c"));
+
+    // No node may take it, and nothing failed.
+    let mut office = Office::new(Standby::Cold, |_| {});
+    office.activate();
+    for name in NODES {
+        office.operate(Operation::Drain { node: node(name), for_ms: 60_000 }).ok();
+    }
+    let holder = office.held().holder.clone().unwrap();
+    office.report(A, Vec::new()).evidence.push(evidence(holder.replica, holder.epoch));
+    office.pass_for(200);
+    assert!(office.holder().is_none(), "{:?}", office.holder());
+    assert_eq!(office.held().quarantine, None);
 }
