@@ -76,13 +76,24 @@ pub(crate) fn replay(file: &Path) -> Done {
     say(packets(file)?)
 }
 
+/// How many of those that were kept are of a replica.
+pub(crate) fn count_of(file: &Path, from: u64) -> Done<usize> {
+    let own = |packet: &mut Vec<u8>| sender(packet).is_some_and(|s| *s == from.to_be_bytes());
+    Ok(packets(file)?.into_iter().filter_map(|mut packet| own(&mut packet).then_some(())).count())
+}
+
+/// The bytes of a heartbeat that name its sender: behind the header of UDP, and of the datagram's
+/// what stands before them.
+fn sender(packet: &mut [u8]) -> Option<&mut [u8]> {
+    let header = usize::from(packet.first()? & 15) * 4;
+    packet.get_mut(header + 16..header + 24)
+}
+
 /// Says those of a replica over and over, until it is killed, under the name of another.
 pub(crate) fn forge(file: &Path, from: u64, name: u64) -> Done {
     let rename = |mut packet: Vec<u8>| {
-        let header = usize::from(packet.first()? & 15) * 4;
-        // Behind the header of UDP, and of the datagram's what stands before the sender.
-        let sender = packet.get_mut(header + 16..header + 24)?;
-        let own = sender == from.to_be_bytes();
+        let sender = sender(&mut packet)?;
+        let own = *sender == from.to_be_bytes();
         sender.copy_from_slice(&name.to_be_bytes());
         own.then_some(packet)
     };

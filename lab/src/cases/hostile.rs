@@ -1,5 +1,6 @@
 //! A member without a vote is in hostile hands: its key and certificate are real.
 
+use std::path::Path;
 use std::time::Duration;
 
 use drivers::sys::now;
@@ -7,6 +8,7 @@ use rustix::process::Signal;
 
 use super::lost::apart;
 use crate::cluster::{Cluster, NODES, own_program};
+use crate::datagrams::count_of;
 use crate::hostile::{Hostile, Raft};
 use crate::judge::{outage, verdict};
 use crate::shell::{Done, until};
@@ -27,8 +29,8 @@ const DEEDS: [&[&str]; 7] = [
 ];
 /// How long it may take until enough heartbeats are captured, and until a forged one is counted.
 const LISTEN: Duration = Duration::from_secs(10);
-/// Enough of them: some are of each of the others.
-const CAPTURED_BYTES: u64 = 8 << 10;
+/// Enough of its own among them.
+const CAPTURED: usize = 10;
 
 /// Where heartbeats are counted whose tag is not their sender's.
 const TAGGED: [&str; 2] = ["datagrams_dropped", "bad_tag"];
@@ -57,8 +59,8 @@ fn forged(cluster: &Cluster, hostile: &Hostile, at: usize, other: usize) -> Done
     let host = &cluster.nodes[MEMBER].host;
     let words = [own.as_str(), "capture-datagrams", &file];
     let listener = cluster.nodes[at].host.start(&cluster.network, "capture", &words)?;
-    let length = || std::fs::metadata(&file).map_or(0, |found| found.len());
-    until("captured heartbeats", LISTEN, || (length() > CAPTURED_BYTES).then_some(()))?;
+    let captured = || count_of(Path::new(&file), hostile.replica().into()).unwrap_or(0);
+    until("captured heartbeats of its own", LISTEN, || (captured() >= CAPTURED).then_some(()))?;
     drop(listener);
     let before = hostile.counted(cluster, at, &TAGGED)?;
     let (from, name) = (hostile.replica().to_string(), (other + 1).to_string());
