@@ -89,12 +89,20 @@ fn sender(packet: &mut [u8]) -> Option<&mut [u8]> {
     packet.get_mut(header + 16..header + 24)
 }
 
-/// Says those of a replica over and over, until it is killed, under the name of another.
+/// Those that count its sender's starts, behind them.
+fn start(packet: &mut [u8]) -> Option<&mut [u8]> {
+    let header = usize::from(packet.first()? & 15) * 4;
+    packet.get_mut(header + 24..header + 32)
+}
+
+/// Says those of a replica over and over, until it is killed, under the name of another, as of a
+/// start that is later than any: those of earlier ones are dropped before their tag is looked at.
 pub(crate) fn forge(file: &Path, from: u64, name: u64) -> Done {
     let rename = |mut packet: Vec<u8>| {
         let sender = sender(&mut packet)?;
         let own = *sender == from.to_be_bytes();
         sender.copy_from_slice(&name.to_be_bytes());
+        start(&mut packet)?.fill(0xff);
         own.then_some(packet)
     };
     say(packets(file)?.into_iter().filter_map(rename).collect())
