@@ -39,9 +39,10 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "seeds",
-        usage: "--count N [--seed S] [--fast] [--class C] [--plant P] [--only N,N] [--faults F,F] \
-                [--search DISTURBANCES] [--trace] [--json]",
-        about: "runs N simulated clusters with faults, from seed S on; --fast: built for many",
+        usage: "--count N [--seed S] [--fast | --guided] [--class C] [--plant P] [--only N,N] \
+                [--faults F,F] [--search DISTURBANCES] [--trace] [--json]",
+        about: "runs N simulated clusters with faults, from seed S on; --fast: built for many;\n      \
+                --guided: for very many, by what a run of it showed (needs rustup's llvm-tools)",
         run: seeds::run,
     },
     Task {

@@ -10,6 +10,8 @@ use crate::limits::MAX_RECORD_BYTES;
 
 /// The bytes before a record's payload.
 pub(crate) const HEADER_BYTES: usize = 32;
+/// The bytes of the payload's length, the header's first.
+pub(crate) const LENGTH_BYTES: usize = 4;
 /// What a record takes besides its payload.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + CHAIN_BYTES;
 /// The first bytes of every segment header's payload.
@@ -179,6 +181,12 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
         }
         Record::Synced => KIND_SYNCED,
     }
+}
+
+/// The sequence number in a header that failed its checksum.
+pub(crate) fn sequence_of(header: &[u8]) -> Option<u64> {
+    let bytes = header.get(8..16)?.try_into().ok()?;
+    Some(u64::from_le_bytes(bytes))
 }
 
 /// Reads and checks the header at the start of `bytes`.

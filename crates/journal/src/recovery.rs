@@ -337,7 +337,8 @@ impl Scan {
         let torn = match bad {
             BadRecord::ShortHeader | BadRecord::ShortBody => true,
             BadRecord::Header | BadRecord::Payload | BadRecord::Chain => {
-                has_lost_sector(bytes, offset, later.first.unwrap_or(bytes.len()))
+                let to = later.first.unwrap_or(bytes.len());
+                has_lost_sector(bytes, offset, to, self.next_sequence)
             }
             BadRecord::Sequence | BadRecord::Contents | BadRecord::Version => false,
         };
@@ -398,11 +399,16 @@ fn later_records(bytes: &[u8], offset: usize, expected: u64) -> Later {
 
 /// Whether some sector's part of `bytes[from..to]` is all zeros, as one that never reached the
 /// disk reads. Rot flips bits, it doesn't blank sectors.
-fn has_lost_sector(bytes: &[u8], from: usize, to: usize) -> bool {
+///
+/// A record that begins in the last bytes of a sector may have zeros there by itself: the length
+/// of an empty payload. Those count where the rest of its header came through.
+fn has_lost_sector(bytes: &[u8], from: usize, to: usize, sequence: u64) -> bool {
     let mut start = from;
     while start < to {
         let end = to.min((start / SECTOR_BYTES + 1) * SECTOR_BYTES);
-        if bytes[start..end].iter().all(|byte| *byte == 0) {
+        let zeros = bytes[start..end].iter().all(|byte| *byte == 0);
+        let by_itself = start == from && end - start <= record::LENGTH_BYTES;
+        if zeros && (!by_itself || record::sequence_of(&bytes[from..]) == Some(sequence)) {
             return true;
         }
         start = end;

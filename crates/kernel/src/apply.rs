@@ -55,6 +55,7 @@ impl Kernel {
         match postcard::from_bytes::<ClusterState>(data) {
             Ok(state) => {
                 self.state = state;
+                self.member.on_snapshot(&self.state);
                 self.regroup = true;
                 self.wait_out_absences(pulse, now);
                 self.notice_configuration(pulse, now, out);

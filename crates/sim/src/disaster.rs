@@ -233,8 +233,9 @@ impl World {
         if !std::mem::replace(&mut node.lost, false) {
             return;
         }
-        // What a loss of power had scheduled is no longer to come.
+        // What a loss of power had scheduled is no longer to come, nor the end of a slow disk.
         node.machine += 1;
+        node.sync = self.plan.sync;
         let (machine, up) = (node.machine, node.up);
         self.note(|| format!("{} is mended", node_name(n)));
         let old = |node: &crate::world::Node| !node.lost && node.replica.is_some_and(is_old);

@@ -17,6 +17,14 @@ impl Member {
         }
     }
 
+    /// The control state came as a whole: entries that recorded failures were not applied one by
+    /// one here.
+    pub fn on_snapshot(&mut self, state: &ClusterState) {
+        for failure in state.resources.values().flat_map(|held| &held.failures) {
+            self.on_recorded(failure.key);
+        }
+    }
+
     /// The report as of now; it counts as sent.
     pub fn report(&mut self, now: Moment, state: &ClusterState, heard: Vec<Heard>) -> Report {
         self.dirty = false;

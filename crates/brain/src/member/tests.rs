@@ -353,3 +353,35 @@ fn a_lapse_of_the_lease_burns_what_was_held_under_it_until_a_newer_assignment() 
     let actions = node.act();
     assert!(matches!(actions[..], [Action::Start { .. }]), "{actions:?}");
 }
+
+#[test]
+fn a_failure_that_a_snapshot_holds_is_told_no_more() {
+    let mut node = Node::new(cold());
+    node.assign(1);
+    node.act();
+    node.tell(InstanceEvent::StopFailed(resource()));
+    let told = |node: &mut Node| {
+        let report = node.member.report(NOW, &node.state, vec![]);
+        report.failures.iter().map(|f| f.number).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut node), [1]);
+    // Another start's, and another node's.
+    for (replica, boot) in [(ME, 2), (ReplicaId(2), 1), (ME, 1)] {
+        node.member.on_snapshot(&node.state);
+        assert_eq!(told(&mut node), [1]);
+        let key = model::state::FailureKey { replica, boot, number: 1 };
+        let (resource, node_name, failure) = (resource(), self::node("a"), Failure::StopFailed);
+        let (epoch, ban_until, hold_until) = (None, None, None);
+        node.commit(Command::Failed {
+            resource,
+            key,
+            node: node_name,
+            epoch,
+            failure,
+            ban_until,
+            hold_until,
+        });
+    }
+    node.member.on_snapshot(&node.state);
+    assert_eq!(told(&mut node), []);
+}

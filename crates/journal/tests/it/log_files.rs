@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crate::group::SMALL;
 
+/// A record without a payload.
+const NOTE_BYTES: u64 = 64;
+
 pub(crate) fn entry(index: u64, term: u64, data: &str) -> Entry {
     Entry { index, term, data: data.as_bytes().to_vec(), ..Entry::default() }
 }
@@ -174,6 +177,40 @@ fn a_lost_sector_of_the_first_append_after_a_start_is_a_torn_tail() {
     let (_, recovered) = Segments::open(disk, options).unwrap();
     assert!((3..7).contains(&recovered.entries().len()), "{}", recovered.entries().len());
     assert!(matches!(recovered.notes(), [Note::TornTail { .. }]));
+}
+
+/// Wherever the sectors' borders fall: a sector that reads as something else is no tear, although
+/// a record before it may end, or the one in it begin, with zeros of its own.
+#[test]
+fn a_sector_of_other_bytes_is_damage_and_one_of_zeros_a_torn_tail() {
+    use journal::Disk;
+    let options = Options { segment_bytes: 1 << 20 };
+    for pad in 1..=512 {
+        let (mut log, _) = Segments::open(MemoryDisk::new(), options).unwrap();
+        let data = |length: usize| "x".repeat(length);
+        log.commit(&[write(1, vec![entry(1, 1, &data(pad))], state(1, 2, 0))]).unwrap();
+        log.settle(true).unwrap();
+        let (name, before) = last_segment(log.disk());
+        // Nothing says of these that they are durable.
+        log.append(&[write(2, Vec::new(), state(1, 2, 1))]).unwrap();
+        log.append(&[write(3, vec![entry(2, 1, &data(1_400))], None)]).unwrap();
+        let disk = log.into_disk();
+        let sectors = disk.len(&name).unwrap() / 512;
+        for sector in before.div_ceil(512)..sectors {
+            let mut lost = disk.clone();
+            lost.crash(|_| Kept { length: usize::MAX, lost_sectors: vec![sector] });
+            let (_, recovered) = Segments::open(lost, options).unwrap();
+            assert_eq!(recovered.entries().len(), 1, "{pad} {sector}");
+        }
+        // The note that ends at `before` says that the entry is durable, and not that it is itself.
+        for sector in (before - NOTE_BYTES) / 512 + 1..sectors {
+            let mut other = disk.clone();
+            let at = sector as usize * 512;
+            assert!(other.damage(&name, |bytes| bytes[at..at + 512].fill(0xaa)));
+            let error = Segments::open(other, options).map(|(_, found)| found.entries().len());
+            assert!(matches!(error, Err(OpenError::Damaged { .. })), "{pad} {sector}: {error:?}");
+        }
+    }
 }
 
 /// An entry may hold anything, records of this very log too: an older one is no sign that

@@ -23,6 +23,9 @@ const FOUND: &[(u64, Class, &str)] = &[
         Class::Swarm,
         "with priorities the library refused the only electable voter, and nobody was elected",
     ),
+    (30_039_370, Class::Swarm, "damage behind an empty record's length was cut as a torn tail"),
+    (30_043_345, Class::Swarm, "a failure that came recorded in a snapshot was told for ever"),
+    (30_058_907, Class::Recovery, "a disk that was slow while its machine was lost stayed slow"),
 ];
 
 #[test]

@@ -1,5 +1,9 @@
 //! `seeds`: simulated clusters with faults, each by its seed.
 
+mod guided;
+
+use std::process::Command;
+
 use crate::flags::Flags;
 use crate::shell;
 
@@ -11,7 +15,8 @@ const PLAIN: [&str; 2] = ["--trace", "--json"];
 /// Runs the simulator's own program.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let valued = [&["--count", "--seed"][..], &PASSED_ON].concat();
-    let flags = Flags::read(arguments, &[&["--fast"][..], &PLAIN].concat(), &valued)?;
+    let plain = [&["--fast", "--guided"][..], &PLAIN].concat();
+    let flags = Flags::read(arguments, &plain, &valued)?;
     let searches = !flags.values("--search").is_empty();
     let count = match flags.number("--count")? {
         Some(count) => count.to_string(),
@@ -19,8 +24,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         None => return Err("how many? --count N".to_owned()),
     };
     let seed = flags.number("--seed")?.map(|seed| seed.to_string());
-    let profile = if flags.has("--fast") { "sim" } else { "dev" };
-    let mut command = program(profile, &count, seed.as_deref());
+    let program = match (flags.has("--guided"), flags.has("--fast")) {
+        (true, _) => Command::new(guided::build()?),
+        (false, true) => built("sim"),
+        (false, false) => built("dev"),
+    };
+    let mut command = with(program, &count, seed.as_deref());
     for flag in PASSED_ON {
         for value in flags.values(flag) {
             command.args([flag, value]);
@@ -31,17 +40,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 /// The command that runs `count` seeds.
-pub(crate) fn command(count: &str, seed: Option<&str>) -> std::process::Command {
+pub(crate) fn command(count: &str, seed: Option<&str>) -> Command {
     // The profile `dev` optimises what the simulator runs (see the workspace manifest): no second
     // build of everything for few seeds.
-    program("dev", count, seed)
+    with(built("dev"), count, seed)
 }
 
-fn program(profile: &str, count: &str, seed: Option<&str>) -> std::process::Command {
+fn built(profile: &str) -> Command {
     let mut command = shell::cargo(&["run", "--quiet", "--profile", profile, "-p", "backstay-sim"]);
-    command.args(["--bin", "seeds", "--", "--count", count]);
-    if let Some(seed) = seed {
-        command.args(["--seed", seed]);
-    }
+    command.args(["--bin", "seeds", "--"]);
     command
+}
+
+fn with(mut program: Command, count: &str, seed: Option<&str>) -> Command {
+    program.args(["--count", count]);
+    if let Some(seed) = seed {
+        program.args(["--seed", seed]);
+    }
+    program
 }
