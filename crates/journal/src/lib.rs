@@ -6,6 +6,7 @@
 //!
 //! **Architecture invariant:** only `real_disk` touches the system, only `writer` has a thread.
 
+mod agreement;
 mod chain;
 mod disk;
 mod durations;

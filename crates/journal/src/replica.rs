@@ -10,6 +10,7 @@ use prost::Message as _;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType};
 use raft::{Config, RawNode, SnapshotStatus, StateRole};
 
+use crate::agreement::{Agreement, Offer};
 use crate::limits::{
     MAX_APPEND_BYTES, MAX_COMMITTED_BYTES_PER_WORK, MAX_PENDING_READS, MAX_PROPOSAL_BYTES,
     MAX_READ_CONTEXT_BYTES, MAX_SNAPSHOT_BYTES, MAX_UNCOMMITTED_BYTES,
@@ -136,6 +137,7 @@ pub struct Replica {
     pub(crate) bytes_since_snapshot: u64,
     /// For how many ticks each peer has owed the answer to a snapshot.
     snapshot_ticks: BTreeMap<u64, u64>,
+    agreement: Agreement,
 }
 
 impl Replica {
@@ -172,6 +174,7 @@ impl Replica {
             entries_since_snapshot,
             bytes_since_snapshot,
             snapshot_ticks: BTreeMap::new(),
+            agreement: Agreement::default(),
         })
     }
 
@@ -219,7 +222,7 @@ impl Replica {
     /// # Errors
     /// The message was ignored; see [`StepError`], of which one says that this replica lost
     /// entries and must not go on.
-    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+    pub fn step(&mut self, mut message: Message) -> Result<(), StepError> {
         message::check(&message)?;
         if message.to != self.config.id || message.from == self.config.id {
             return Err(StepError::NotForUs { from: message.from, to: message.to });
@@ -229,6 +232,18 @@ impl Replica {
         match message::kind(&message) {
             MessageKind::Heartbeat if message.term >= raft.term && message.commit > last => {
                 return Err(StepError::LostEntries { commit: message.commit, last });
+            }
+            MessageKind::Heartbeat if message.term >= raft.term => {
+                message.commit = self.agreement.bound(message.term, message.commit);
+            }
+            // The leader knows that it was here, and something else is.
+            MessageKind::Append
+                if message.term >= raft.term
+                    && message.index > raft.raft_log.committed
+                    && self.agreement.was_here(message.term, message.index)
+                    && !raft.raft_log.match_term(message.index, message.log_term) =>
+            {
+                return Err(StepError::LostEntries { commit: message.index, last });
             }
             // To the leader of its term; answers to an earlier leader may be of other entries.
             MessageKind::AppendReply
@@ -247,7 +262,16 @@ impl Replica {
             }
             _ => {}
         }
-        match self.node.step(message) {
+        let offer = Offer::of(&message, raft.raft_log.committed);
+        let stepped = self.node.step(message);
+        let raft = &self.node.raft;
+        if let Some(offer) = offer
+            && raft.term == offer.term
+            && raft.raft_log.match_term(offer.after, offer.after_term)
+        {
+            self.agreement.confirm(offer.term, offer.upto);
+        }
+        match stepped {
             Ok(()) | Err(raft::Error::ProposalDropped) => Ok(()),
             Err(raft::Error::StepPeerNotFound) => Err(StepError::UnknownPeer),
             Err(error) => Err(StepError::Library(error.to_string())),

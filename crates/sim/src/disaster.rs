@@ -277,6 +277,11 @@ impl World {
         if mine != 0 && highest > mine && !goes_on {
             return self.superseded(n);
         }
+        // Whoever knows no generation yet is of any, and waits for a coordinator that knows it:
+        // one that had joined the old cluster and heard nothing of it is joined again by hand.
+        if mine == 0 && highest > FIRST_GENERATION && self.nodes[n].replica.is_some_and(is_old) {
+            return self.superseded(n);
+        }
         let pause = self.rng.range(250 * MILLI, 500 * MILLI);
         self.after(pause, Ev::Hello { node: n, run });
     }
@@ -296,6 +301,9 @@ impl World {
         self.restart_agent_after(n, delay);
     }
 }
+
+/// The generation in which a cluster is founded.
+const FIRST_GENERATION: u64 = 1;
 
 /// Whether an incarnation is of the first generation.
 fn is_old(replica: ReplicaId) -> bool {

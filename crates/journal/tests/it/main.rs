@@ -7,6 +7,7 @@ mod elections;
 mod faults;
 mod group;
 mod log_files;
+mod lost;
 mod messages;
 mod random;
 mod real;

@@ -25,6 +25,7 @@ const FOUND: &[(u64, Class, &str)] = &[
     ),
     (30_039_370, Class::Swarm, "damage behind an empty record's length was cut as a torn tail"),
     (30_043_345, Class::Swarm, "a failure that came recorded in a snapshot was told for ever"),
+    (40_022_634, Class::Swarm, "what an earlier leader had left counted as committed again"),
     (30_058_907, Class::Recovery, "a disk that was slow while its machine was lost stayed slow"),
 ];
 
