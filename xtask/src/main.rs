@@ -41,8 +41,8 @@ const TASKS: &[Task] = &[
         name: "seeds",
         usage: "--count N [--seed S] [--fast | --guided] [--class C] [--plant P] [--only N,N] \
                 [--faults F,F] [--search DISTURBANCES] [--trace] [--json]",
-        about: "runs N simulated clusters with faults, from seed S on; --fast: built for many;\n      \
-                --guided: for very many, by what a run of it showed (needs rustup's llvm-tools)",
+        about: "runs N simulated clusters with faults, from seed S on; --fast: built for many;\n\
+                \x20     --guided: by what a run of it showed, too (needs rustup's llvm-tools)",
         run: seeds::run,
     },
     Task {

@@ -5,9 +5,11 @@
 //! leader had replaced: it must not count as committed. What came in an append that fitted, since
 //! this start and in this term, is the leader's; only that is committed by a heartbeat.
 
+use raft::Raft;
 use raft::eraftpb::Message;
 
 use crate::message::{self, MessageKind};
+use crate::store::EntryLog;
 
 /// What a leader sends of its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +57,18 @@ impl Agreement {
         self
     }
 
+    /// The library has taken in what was offered, or not.
+    pub(crate) fn heed(&mut self, offer: Option<Offer>, raft: &Raft<EntryLog>) {
+        let fits = |offer: &Offer| {
+            raft.term == offer.term && raft.raft_log.match_term(offer.after, offer.after_term)
+        };
+        if let Some(offer) = offer.filter(fits) {
+            self.confirm(offer.term, offer.upto);
+        }
+    }
+
     /// The leader's log and this one are the same up to `index`.
-    pub(crate) fn confirm(&mut self, term: u64, index: u64) {
+    fn confirm(&mut self, term: u64, index: u64) {
         let agreement = self.of(term);
         agreement.confirmed = agreement.confirmed.max(index);
     }
@@ -68,8 +80,16 @@ impl Agreement {
         commit.min(agreement.confirmed)
     }
 
-    /// Whether the leader knows the entry at `index` to have been here.
-    pub(crate) fn was_here(&mut self, term: u64, index: u64) -> bool {
+    /// Whether an append follows an entry that its leader knows to have been here, and that is
+    /// another one now.
+    pub(crate) fn contradicts(&mut self, append: &Message, raft: &Raft<EntryLog>) -> bool {
+        append.term >= raft.term
+            && append.index > raft.raft_log.committed
+            && self.was_here(append.term, append.index)
+            && !raft.raft_log.match_term(append.index, append.log_term)
+    }
+
+    fn was_here(&mut self, term: u64, index: u64) -> bool {
         index <= self.of(term).claimed
     }
 }

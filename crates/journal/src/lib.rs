@@ -28,6 +28,7 @@ mod segments;
 mod snapshot_file;
 mod status;
 mod store;
+mod tail;
 mod work;
 mod write;
 mod writer;

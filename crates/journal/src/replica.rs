@@ -236,13 +236,7 @@ impl Replica {
             MessageKind::Heartbeat if message.term >= raft.term => {
                 message.commit = self.agreement.bound(message.term, message.commit);
             }
-            // The leader knows that it was here, and something else is.
-            MessageKind::Append
-                if message.term >= raft.term
-                    && message.index > raft.raft_log.committed
-                    && self.agreement.was_here(message.term, message.index)
-                    && !raft.raft_log.match_term(message.index, message.log_term) =>
-            {
+            MessageKind::Append if self.agreement.contradicts(&message, raft) => {
                 return Err(StepError::LostEntries { commit: message.index, last });
             }
             // To the leader of its term; answers to an earlier leader may be of other entries.
@@ -264,13 +258,7 @@ impl Replica {
         }
         let offer = Offer::of(&message, raft.raft_log.committed);
         let stepped = self.node.step(message);
-        let raft = &self.node.raft;
-        if let Some(offer) = offer
-            && raft.term == offer.term
-            && raft.raft_log.match_term(offer.after, offer.after_term)
-        {
-            self.agreement.confirm(offer.term, offer.upto);
-        }
+        self.agreement.heed(offer, &self.node.raft);
         match stepped {
             Ok(()) | Err(raft::Error::ProposalDropped) => Ok(()),
             Err(raft::Error::StepPeerNotFound) => Err(StepError::UnknownPeer),
