@@ -37,7 +37,7 @@ fn random_bits_flipped_in_a_larger_repository_are_found() {
 fn flip_each(
     flips: impl Iterator<Item = u64>,
     objects: &[(ObjectName, Vec<u8>)],
-    identity: &Identity,
+    identity: &age::x25519::Identity,
     clock: &TestClock,
 ) {
     let store = Arc::new(MemoryStore::new());
