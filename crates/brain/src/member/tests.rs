@@ -385,3 +385,34 @@ fn a_failure_that_a_snapshot_holds_is_told_no_more() {
     node.member.on_snapshot(&node.state);
     assert_eq!(told(&mut node), []);
 }
+
+#[test]
+fn what_is_started_as_active_is_no_standby_when_it_is_ready() {
+    let mut node = Node::new(cold());
+    node.assign(1);
+    node.act();
+    node.tell(InstanceEvent::Ready(resource()));
+    let report = node.member.peek(&node.state);
+    assert_eq!(report.instances[0].phase, InstancePhase::Starting);
+    node.tell(InstanceEvent::Active(resource(), epoch(1)));
+    node.tell(InstanceEvent::Ready(resource()));
+    let report = node.member.peek(&node.state);
+    assert_eq!(report.instances[0].phase, InstancePhase::Active);
+}
+
+#[test]
+fn a_lease_that_comes_or_goes_is_told_at_once() {
+    let mut node = Node::new(cold());
+    node.act();
+    node.member.report(NOW, &node.state, vec![]);
+    node.act();
+    assert!(!node.member.is_dirty(), "nothing has changed");
+    let lease = node.lease;
+    node.lease = LeaseView { end: None, ..lease };
+    node.act();
+    assert!(node.member.is_dirty() && !node.member.peek(&node.state).leased);
+    node.member.report(NOW, &node.state, vec![]);
+    node.lease = lease;
+    node.act();
+    assert!(node.member.is_dirty() && node.member.peek(&node.state).leased);
+}
