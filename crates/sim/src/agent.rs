@@ -304,7 +304,13 @@ impl World {
             Output::Act(action) => {
                 self.note(|| format!("{} wants {action:?}", node_name(n)));
                 self.check_company(n, &action);
-                let Some(launcher) = self.nodes[n].launcher else { return };
+                let node = &self.nodes[n];
+                let Some((launcher, agent)) = node.launcher.zip(node.agent.as_ref()) else {
+                    return;
+                };
+                if agent.kernel.member().session() != node.session {
+                    return self.coverage.hit("order-on-an-older-list");
+                }
                 let delay = self.rng.range(20_000, 300_000);
                 let action = Box::new(action);
                 self.after(delay, Ev::Act { node: n, launcher, action });

@@ -46,13 +46,17 @@ impl World {
     }
 
     pub(crate) fn tell_launcher_up(&mut self, n: usize) {
+        // What was decided on an older answer is dropped from now on.
+        self.nodes[n].session += 1;
         let node = &self.nodes[n];
+        let session = node.session;
         let running = node.instances.iter().map(|(r, inst)| {
             let phase = if inst.ending { InstancePhase::Stopping } else { inst.phase };
             let (resource, number, epoch) = (resource_name(*r), inst.number, inst.epoch);
             Running { resource, number, phase, epoch }
         });
-        let event = InstanceEvent::LauncherUp { guard: node.guard, running: running.collect() };
+        let (guard, running) = (node.guard, running.collect());
+        let event = InstanceEvent::LauncherUp { session, guard, running };
         self.tell(n, event);
     }
 

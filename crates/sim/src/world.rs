@@ -118,6 +118,8 @@ pub(crate) struct Node {
     pub(crate) agent_frozen: bool,
     pub(crate) pauses: u32,
     pub(crate) agent_pauses: u32,
+    /// How often a launcher has told its agent what it runs.
+    pub(crate) session: u64,
     pub(crate) parked: Vec<Ev>,
     pub(crate) agent_parked: Vec<Ev>,
     pub(crate) sync: u64,
@@ -251,6 +253,7 @@ impl World {
             agent_frozen: false,
             pauses: 0,
             agent_pauses: 0,
+            session: 0,
             parked: Vec::new(),
             agent_parked: Vec::new(),
             sync: self.plan.sync,

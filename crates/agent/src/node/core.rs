@@ -272,7 +272,8 @@ impl Core {
                     lock(&self.shared.pulse).promise_recorded(promise);
                 }
                 Output::Act(action) => {
-                    self.launcher.act(action, self.kernel.state());
+                    let session = self.kernel.member().session();
+                    self.launcher.act(action, session, self.kernel.state());
                 }
                 Output::Answer(number, result) => {
                     if let Some(to) = self.waiting.remove(&number) {

@@ -1,6 +1,7 @@
 //! The agent's side of the launcher: keeps a connection, turns its events into inputs of the
 //! kernel and the member machine's actions into requests.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,23 +27,86 @@ const CLEAR_FOR: Span = Span::from_ms(1_000);
 
 /// Where requests to the launcher go in; it leads nowhere while the connection is down.
 #[derive(Clone, Default)]
-pub struct LauncherPort(Arc<Mutex<Option<LauncherClient>>>);
+pub struct LauncherPort(Arc<Mutex<Port>>);
+
+#[derive(Default)]
+struct Port {
+    client: Option<LauncherClient>,
+    lists: Lists,
+}
+
+/// Which of the launcher's lists of what it runs is the newest that was asked for. Whatever was
+/// decided on an older one is not carried out: the launcher would do it after it had made the
+/// list, and the member machine takes what is not in the list for gone.
+#[derive(Debug, Default)]
+struct Lists {
+    asked: u64,
+    /// Asked for on this connection, and not answered yet.
+    awaited: VecDeque<u64>,
+}
+
+impl Lists {
+    /// A list is asked for, on a new connection or not.
+    fn ask(&mut self, anew: bool) {
+        if anew {
+            self.awaited.clear();
+        }
+        self.asked += 1;
+        self.awaited.push_back(self.asked);
+    }
+
+    /// Which one came.
+    fn came(&mut self) -> u64 {
+        self.awaited.pop_front().unwrap_or_default()
+    }
+
+    /// Whether what was decided on this list still holds.
+    fn holds(&self, session: u64) -> bool {
+        session == self.asked
+    }
+}
 
 impl LauncherPort {
+    /// Sends an order that was decided on a list, unless a newer one was asked for.
+    fn order(&self, session: u64, request: &Request) {
+        let port = lock(&self.0);
+        if !port.lists.holds(session) {
+            return tracing::debug!(session, newest = port.lists.asked, "not ordered");
+        }
+        port.send(request);
+    }
+
+    /// What we know is not what is: the list says what is.
+    fn relist(&self) {
+        let mut port = lock(&self.0);
+        port.lists.ask(false);
+        port.send(&Request::List);
+    }
+
     /// Sends a request.
     ///
     /// # Errors
     /// A sentence, where the launcher can't be asked now.
     pub fn ask(&self, request: &Request) -> Result<(), String> {
-        match &*lock(&self.0) {
-            Some(client) => client.send(request).map_err(|error| error.to_string()),
-            None => Err("the launcher is not there".to_owned()),
-        }
+        lock(&self.0).ask(request)
     }
 
     /// Sends a request. Where the connection is down, nothing is lost: the list that follows the
     /// next connection tells the member machine what is, and it asks again.
     pub fn send(&self, request: &Request) {
+        lock(&self.0).send(request);
+    }
+}
+
+impl Port {
+    fn ask(&self, request: &Request) -> Result<(), String> {
+        match &self.client {
+            Some(client) => client.send(request).map_err(|error| error.to_string()),
+            None => Err("the launcher is not there".to_owned()),
+        }
+    }
+
+    fn send(&self, request: &Request) {
         if let Err(why) = self.ask(request) {
             tracing::debug!(%why, "not asked");
         }
@@ -83,8 +147,8 @@ impl LauncherLink {
         self.port.send(&request);
     }
 
-    /// Has the launcher carry out an action.
-    pub fn act(&self, action: Action, state: &ClusterState) {
+    /// Has the launcher carry out an action that was decided on its list `session`.
+    pub fn act(&self, action: Action, session: u64, state: &ClusterState) {
         let request = match action {
             Action::Start { resource, number, role: StartRole::Standby } => {
                 let known = state.resources.get(&resource);
@@ -104,7 +168,7 @@ impl LauncherLink {
                 Request::Stop { resource, number, epoch, reason: reason.to_owned(), at_once }
             }
         };
-        self.port.send(&request);
+        self.port.order(session, &request);
     }
 }
 
@@ -143,7 +207,7 @@ fn keep(
             }
             Err(why) => why,
         };
-        *lock(&port.0) = None;
+        lock(&port.0).client = None;
         let pause = again.after(since.elapsed());
         if again.is_news(&why) {
             tracing::warn!(reason = why, "the connection to the launcher has ended");
@@ -161,7 +225,7 @@ fn connect(
 ) -> Result<(LauncherClient, Receiver<String>), ClientError> {
     let (gone, ended): (Sender<String>, Receiver<String>) = channel();
     let (events, to) = (Arc::clone(shared), Arc::clone(checks));
-    let (guard, resync) = (Mutex::new(None), port.clone());
+    let (guard, relisting) = (Mutex::new(None), port.clone());
     let client = LauncherClient::connect(&run.launcher_socket(), move |event| {
         if let Event::Disconnected { reason } = event {
             events.give(Input::Instance(InstanceEvent::LauncherDown));
@@ -173,11 +237,14 @@ fn connect(
         }
         to.on_event(&event);
         if let Event::Refused { why: Refusal::AlreadyRunning, .. } = &event {
-            // What we know is not what is: the list says what is.
-            resync.send(&Request::List);
+            relisting.relist();
         }
+        let session = match &event {
+            Event::Instances { .. } => lock(&relisting.0).lists.came(),
+            _ => 0,
+        };
         let alive = living_guard(&mut lock(&guard), &event);
-        for input in inputs(event, alive) {
+        for input in inputs(event, session, alive) {
             events.give(Input::Instance(input));
         }
     })?;
@@ -223,8 +290,10 @@ fn open(
     let mut port = lock(&port.0);
     let specification = lock(specified).clone();
     client.send(&specification)?;
+    // Before it can be answered.
+    port.lists.ask(true);
     client.send(&Request::List)?;
-    *port = Some(client);
+    port.client = Some(client);
     Ok(())
 }
 
@@ -241,7 +310,7 @@ fn living_guard(known: &mut Option<u64>, event: &Event) -> Option<u64> {
 }
 
 /// What an event of the launcher means to the member machine.
-fn inputs(event: Event, guard: Option<u64>) -> Vec<InstanceEvent> {
+fn inputs(event: Event, session: u64, guard: Option<u64>) -> Vec<InstanceEvent> {
     match event {
         Event::Instances { running, burnt, .. } => {
             let running = running
@@ -253,7 +322,7 @@ fn inputs(event: Event, guard: Option<u64>) -> Vec<InstanceEvent> {
                     Running { resource, number, phase: phase(view.phase), epoch }
                 })
                 .collect();
-            let mut events = vec![InstanceEvent::LauncherUp { guard, running }];
+            let mut events = vec![InstanceEvent::LauncherUp { session, guard, running }];
             let old = |(resource, epoch)| InstanceEvent::Burnt { resource, epoch, gone: false };
             events.extend(burnt.into_iter().map(old));
             events
@@ -330,4 +399,29 @@ fn refused(asked: Asked, resource: ResourceName, epoch: Epoch, why: Refusal) -> 
         _ => InstanceEvent::NotNow(resource, what),
     };
     vec![event]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_decided_on_an_older_list_holds_no_more() {
+        let mut lists = Lists::default();
+        lists.ask(true);
+        let first = lists.came();
+        assert!(lists.holds(first));
+        // Asked again twice: neither what is known nor the first answer is the newest.
+        lists.ask(false);
+        lists.ask(false);
+        assert!(!lists.holds(first));
+        let (second, third) = (lists.came(), lists.came());
+        assert!(!lists.holds(second) && lists.holds(third));
+        // A launcher that died owes an answer that never comes.
+        lists.ask(false);
+        lists.ask(true);
+        assert!(!lists.holds(third));
+        let fifth = lists.came();
+        assert!(lists.holds(fifth) && !lists.holds(lists.came()), "nothing else was asked");
+    }
 }

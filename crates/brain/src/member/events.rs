@@ -16,9 +16,9 @@ impl Member {
     pub fn on_event(&mut self, now: Moment, state: &ClusterState, event: InstanceEvent) {
         self.dirty = true;
         match event {
-            InstanceEvent::LauncherUp { guard, running } => {
+            InstanceEvent::LauncherUp { session, guard, running } => {
                 (self.launcher, self.clear) = (true, false);
-                self.guard = guard;
+                (self.guard, self.session) = (guard, session);
                 self.adopt(now, state, running);
             }
             InstanceEvent::LauncherDown => {

@@ -110,8 +110,11 @@ pub enum Undone {
 /// What launcher, guard and health checks tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstanceEvent {
-    /// The launcher (and through it the guard) answers. What it runs is all there is.
+    /// The launcher (and through it the guard) answers. What it runs is all there is, and all that
+    /// will be: whoever carries this node's actions out drops those of before this event.
     LauncherUp {
+        /// Which of its answers this is; see [`Member::session`].
+        session: u64,
         /// Incarnation of the guard, where one is alive.
         guard: Option<u64>,
         /// What runs.
@@ -213,6 +216,8 @@ pub struct Member {
     /// A lease runs under which something may become active.
     leased: bool,
     guard: Option<u64>,
+    /// The launcher's answer that the instances are known from.
+    session: u64,
     instances: BTreeMap<ResourceName, Instance>,
     /// Per resource, the highest epoch that may never be active here, why, and since when.
     burnt: BTreeMap<ResourceName, (Epoch, EvidenceGround, Moment)>,
@@ -242,6 +247,7 @@ impl Member {
             clear: false,
             leased: false,
             guard: None,
+            session: 0,
             instances: BTreeMap::new(),
             burnt: BTreeMap::new(),
             failures: VecDeque::new(),
@@ -261,6 +267,13 @@ impl Member {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.dirty
+    }
+
+    /// The launcher's answer that this node's actions rest on. One of before a newer answer must
+    /// not be carried out: what is not in that answer is told to be gone for good.
+    #[must_use]
+    pub fn session(&self) -> u64 {
+        self.session
     }
 
     /// Whether the last pass held something back that may go on although nothing else changes:

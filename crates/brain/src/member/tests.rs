@@ -33,7 +33,7 @@ impl Node {
         let state = ClusterState::default();
         let mut node = Node { state, member: Member::new(config), lease };
         node.commit(Command::Genesis(genesis(cluster_spec(&["a"], spec))));
-        node.tell(InstanceEvent::LauncherUp { guard: Some(7), running: vec![] });
+        node.tell(InstanceEvent::LauncherUp { session: 1, guard: Some(7), running: vec![] });
         node
     }
 
@@ -183,7 +183,7 @@ fn a_list_of_old_burnt_epochs_takes_no_instance_away() {
         phase: InstancePhase::Stopping,
         epoch: Some(epoch(3)),
     };
-    node.tell(InstanceEvent::LauncherUp { guard: Some(7), running: vec![running] });
+    node.tell(InstanceEvent::LauncherUp { session: 1, guard: Some(7), running: vec![running] });
     let (resource, epoch) = (resource(), epoch(3));
     node.tell(InstanceEvent::Burnt { resource, epoch, gone: false });
     assert_eq!(node.proven(), [], "it is still being stopped");
@@ -198,7 +198,7 @@ fn a_log_that_lags_takes_nothing_from_what_it_does_not_know() {
     let number = before.activate(3);
     let (phase, epoch) = (InstancePhase::Active, Some(epoch(3)));
     let running = Running { resource: resource(), number, phase, epoch };
-    let up = InstanceEvent::LauncherUp { guard: Some(7), running: vec![running] };
+    let up = InstanceEvent::LauncherUp { session: 1, guard: Some(7), running: vec![running] };
     let mut after = Node::new(cold());
     after.tell(up.clone());
     assert_eq!(after.act(), [], "nobody here knows of its epoch yet");
