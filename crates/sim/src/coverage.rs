@@ -33,7 +33,7 @@ pub const EVENTS: &[&str] = &[
     "asked-again",
     "stuck-recorded",
     "stop-of-another",
-    "resync",
+    "order-on-an-older-list",
     "action-start-active",
     "action-start-standby",
     "action-promote",
