@@ -20,6 +20,10 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Longest packet.
 const LENGTH_MAX: usize = 2_048;
 
+/// Where a heartbeat's sender stands, from the header of UDP on, and how often that has started.
+const SENDER: usize = 16;
+const START: usize = 24;
+
 /// Where a heartbeat goes, and its port; nothing for any other packet.
 fn target(packet: &[u8]) -> Option<Ipv4Addr> {
     let header = usize::from(packet.first()? & 15) * 4;
@@ -78,31 +82,25 @@ pub(crate) fn replay(file: &Path) -> Done {
 
 /// How many of those that were kept are of a replica.
 pub(crate) fn count_of(file: &Path, from: u64) -> Done<usize> {
-    let own = |packet: &mut Vec<u8>| sender(packet).is_some_and(|s| *s == from.to_be_bytes());
+    let own =
+        |packet: &mut Vec<u8>| number(packet, SENDER).is_some_and(|s| *s == from.to_be_bytes());
     Ok(packets(file)?.into_iter().filter_map(|mut packet| own(&mut packet).then_some(())).count())
 }
 
-/// The bytes of a heartbeat that name its sender: behind the header of UDP, and of the datagram's
-/// what stands before them.
-fn sender(packet: &mut [u8]) -> Option<&mut [u8]> {
+/// One of the numbers in a heartbeat's header, behind the header of UDP.
+fn number(packet: &mut [u8], at: usize) -> Option<&mut [u8]> {
     let header = usize::from(packet.first()? & 15) * 4;
-    packet.get_mut(header + 16..header + 24)
-}
-
-/// Those that count its sender's starts, behind them.
-fn start(packet: &mut [u8]) -> Option<&mut [u8]> {
-    let header = usize::from(packet.first()? & 15) * 4;
-    packet.get_mut(header + 24..header + 32)
+    packet.get_mut(header + at..header + at + 8)
 }
 
 /// Says those of a replica over and over, until it is killed, under the name of another, as of a
 /// start that is later than any: those of earlier ones are dropped before their tag is looked at.
 pub(crate) fn forge(file: &Path, from: u64, name: u64) -> Done {
     let rename = |mut packet: Vec<u8>| {
-        let sender = sender(&mut packet)?;
+        let sender = number(&mut packet, SENDER)?;
         let own = *sender == from.to_be_bytes();
         sender.copy_from_slice(&name.to_be_bytes());
-        start(&mut packet)?.fill(0xff);
+        number(&mut packet, START)?.fill(0xff);
         own.then_some(packet)
     };
     say(packets(file)?.into_iter().filter_map(rename).collect())

@@ -30,7 +30,6 @@ fn random_bits_flipped_in_a_larger_repository_are_found() {
             scope.spawn(move || flip_each(flips, objects, identity, clock));
         }
     });
-    assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
 }
 
 /// Flips one bit after another in a copy of these objects, and looks whether it is found.
@@ -70,4 +69,6 @@ fn flip_each(
         }
         store.overwrite(name, original.clone());
     }
+    let repository = Repository::open(store, identity, clock.options()).unwrap();
+    assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
 }

@@ -22,17 +22,22 @@ fn unready(office: &Office) -> bool {
     moves.back().is_some_and(|m| m.reasons.iter().any(|r| matches!(r, Reason::NotReady { .. })))
 }
 
-#[test]
-fn what_its_guard_saw_end_is_taken_over_after_the_last_grant() {
-    let mut office = without_a_launcher(true);
-    let epoch = office.held().epoch;
-    office.pass_for(120);
+/// Nothing is decided before the last grant of b has passed.
+fn until_bs_grant_has_passed(office: &mut Office) {
     let granted = office.pulse.granted_until(B);
     assert!(granted > office.now, "a grant is still out");
     while office.now + Span::from_ms(20) < granted {
         office.now += Span::from_ms(20);
         assert!(office.pass().iter().all(|c| *c == Command::Barrier), "not before it has passed");
     }
+}
+
+#[test]
+fn what_its_guard_saw_end_is_taken_over_after_the_last_grant() {
+    let mut office = without_a_launcher(true);
+    let epoch = office.held().epoch;
+    office.pass_for(120);
+    until_bs_grant_has_passed(&mut office);
     office.pass_for(100);
     assert!(office.held().epoch > epoch && unready(&office), "{:?}", office.held().moves);
     assert_ne!(office.holder().map(|(node, _)| node), Some("b"));
@@ -94,12 +99,7 @@ fn who_can_not_learn_what_it_was_given_is_granted_nothing_more() {
     let patience = UNREADY.max(office.pulse.timers().barrier_limit).as_ms();
     assert_eq!(while_bs_log_stands_still(&mut office, patience - 100), [], "a disk may be slow");
     office.pass_for(120);
-    let granted = office.pulse.granted_until(B);
-    assert!(granted > office.now, "a grant is still out");
-    while office.now + Span::from_ms(20) < granted {
-        office.now += Span::from_ms(20);
-        assert!(office.pass().iter().all(|c| *c == Command::Barrier), "not before it has passed");
-    }
+    until_bs_grant_has_passed(&mut office);
     office.pass_for(100);
     assert!(office.held().epoch > epoch, "{:?}", office.held());
     assert_ne!(office.holder().map(|(node, _)| node), Some("b"), "which learns of nothing");
