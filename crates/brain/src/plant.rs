@@ -170,11 +170,13 @@ pub enum Plant {
     BurntIsGone,
     /// A launcher without a guard says that nothing is active while something is.
     ClearAlthoughActive,
+    /// What could not be started to be promoted is started again under the same epoch, at once.
+    StartRetriedAtOnce,
 }
 
 impl Plant {
     /// All planted faults.
-    pub const ALL: [Plant; 82] = [
+    pub const ALL: [Plant; 83] = [
         Plant::VoteBeforePromiseEnds,
         Plant::PromiseForgottenByRestart,
         Plant::LeaseFromReceipt,
@@ -257,6 +259,7 @@ impl Plant {
         Plant::VoteNotRecorded,
         Plant::BurntIsGone,
         Plant::ClearAlthoughActive,
+        Plant::StartRetriedAtOnce,
     ];
 }
 

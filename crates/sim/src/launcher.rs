@@ -131,6 +131,7 @@ impl World {
     }
 
     fn start_instance(&mut self, n: usize, r: usize, number: u64, role: StartRole) {
+        self.check_pace(n, r);
         if let Some(inst) = self.nodes[n].instances.get(&r) {
             let ending = inst.ending;
             self.tell(n, InstanceEvent::NotNow(resource_name(r), Undone::Start));

@@ -8,13 +8,18 @@ use model::report::{Evidence, InstancePhase, Report};
 use model::{ReplicaId, ResourceName};
 
 use crate::cluster::{RESOURCES, WITH, node_name, resource_number};
+use crate::plan::MILLI;
 use crate::world::World;
+
+/// Restarts by the rules are fewer: a first one at once, then after pauses of a quarter of a second
+/// and more; a new epoch or a restarted agent begins anew.
+const STARTS_A_SECOND_MAX: u32 = 30;
 
 impl World {
     /// S3, S4: what somebody is told is done is committed, and whoever speaks for all knows it.
     pub(crate) fn check_told(&mut self, via: usize, index: u64) {
-        let known = self.judge.chains.get(index as usize).is_some_and(Option::is_some);
-        if !known {
+        // Not `chains`: what is applied and compacted within one step leaves no chain to see.
+        if index > self.judge.applied {
             let what = format!("{} calls entry {index} done, which nobody applied", node_name(via));
             return self.fail(Violation { rule: "S4", what });
         }
@@ -70,6 +75,19 @@ impl World {
                 let what = format!("{} speaks for all at {has}, {told} was told", node_name(n));
                 self.fail(Violation { rule: "S3", what });
             }
+        }
+    }
+
+    /// L3: what fails is not tried again and again without a pause, with a failure each time for
+    /// everybody's log.
+    pub(crate) fn check_pace(&mut self, n: usize, r: usize) {
+        let (since, count) = self.nodes[n].starts[r];
+        let fresh = self.now - since > 1_000 * MILLI;
+        let starts = if fresh { (self.now, 1) } else { (since, count + 1) };
+        self.nodes[n].starts[r] = starts;
+        if starts.1 > STARTS_A_SECOND_MAX {
+            let what = format!("{} starts {} without a pause", node_name(n), RESOURCES[r]);
+            self.fail(Violation { rule: "L3", what });
         }
     }
 

@@ -112,6 +112,8 @@ pub(crate) struct Node {
     pub(crate) guards: u64,
     pub(crate) instances: BTreeMap<usize, Inst>,
     pub(crate) seen: [Epoch; RESOURCES.len()],
+    /// Starts of each resource within a second: since when, and how many.
+    pub(crate) starts: [(u64, u32); RESOURCES.len()],
     pub(crate) frozen: bool,
     /// After a freeze the launcher runs again from here on.
     pub(crate) launcher_awake: u64,
@@ -242,6 +244,7 @@ impl World {
             run: 0,
             launcher: None,
             launchers: 0,
+            starts: [(0, 0); RESOURCES.len()],
             launcher_lost: false,
             guard: None,
             clear: true,

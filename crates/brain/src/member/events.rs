@@ -136,15 +136,19 @@ impl Member {
         age: Span,
     ) {
         let Some(instance) = self.instances.remove(resource) else { return };
-        if let Some(epoch) = instance.epoch {
+        let was_to_act = !asked && instance.phase == InstancePhase::Starting;
+        let mut epoch = instance.epoch;
+        if let Some(epoch) = epoch {
             let ground = match instance.kind {
                 ResourceKind::Process(_) => EvidenceGround::Empty,
                 ResourceKind::Address(_) => EvidenceGround::AddressGone,
             };
             self.burn(now.before(age), resource, epoch, ground);
+        } else if was_to_act {
+            epoch = self.forgo(now, state, resource);
         }
         if !asked {
-            self.note_failure(now, resource, instance.epoch, failure, age);
+            self.note_failure(now, resource, epoch, failure, age);
             self.pause(now, state, resource);
         }
     }
@@ -191,9 +195,11 @@ impl Member {
         failure: Failure,
         runs: bool,
     ) {
-        let epoch = self.instances.get(resource).and_then(|i| i.epoch);
+        let mut epoch = self.instances.get(resource).and_then(|i| i.epoch);
         if let Some(epoch) = epoch {
             self.burn(now, resource, epoch, EvidenceGround::NeverStarted);
+        } else if !runs {
+            epoch = self.forgo(now, state, resource);
         }
         match self.instances.get_mut(resource) {
             Some(instance) if runs => {
@@ -208,6 +214,24 @@ impl Member {
             }
         }
         self.note_failure(now, resource, epoch, failure, Span::ZERO);
+    }
+
+    /// What could not be started was to be active under an epoch that it has not been handed yet:
+    /// it is not tried again under that one. Whether it is, after which pause, or where else, is
+    /// the coordinator's to decide, as for what is started active at once.
+    fn forgo(
+        &mut self,
+        now: Moment,
+        state: &ClusterState,
+        resource: &ResourceName,
+    ) -> Option<Epoch> {
+        let holder = state.resources.get(resource)?.holder.as_ref()?;
+        let epoch = Some(holder.epoch).filter(|_| holder.replica == self.config.replica)?;
+        if self.is_burnt(resource, epoch) || self.config.plants.has(Plant::StartRetriedAtOnce) {
+            return None;
+        }
+        self.burn(now, resource, epoch, EvidenceGround::NeverStarted);
+        Some(epoch)
     }
 
     /// A standby that failed waits before it is started anew, longer each time, as its recovery

@@ -126,6 +126,44 @@ fn a_standby_that_cannot_be_started_is_tried_again_after_a_pause() {
     assert!(matches!(again[..], [Action::Start { .. }]), "{again:?}");
 }
 
+/// Seed 70155443 of the simulator: it was tried again at once, and again, each time with a failure
+/// for the log, and the coordinator had no evidence by which it could go elsewhere.
+#[test]
+fn what_is_started_to_be_promoted_and_fails_is_the_coordinators_again() {
+    let refused = |resource, _| InstanceEvent::Refused {
+        resource,
+        failure: Failure::StartFailed("too many open files".into()),
+        runs: false,
+    };
+    let gone = |resource, number| InstanceEvent::Gone {
+        resource,
+        number,
+        failure: Failure::Exited { status: Some(1), signal: None },
+        asked: false,
+        age: Span::ZERO,
+    };
+    let ways: [&dyn Fn(ResourceName, u64) -> InstanceEvent; 2] = [&refused, &gone];
+    for fail in ways {
+        let mut spec = cold();
+        if let ResourceKind::Process(process) = &mut spec.kind {
+            process.promote = model::spec::Promote::Socket;
+        }
+        let mut node = Node::new(spec);
+        node.assign(1);
+        let actions = node.act();
+        let [Action::Start { number, role: StartRole::Standby, .. }] = actions[..] else {
+            panic!("{actions:?}")
+        };
+        node.tell(fail(resource(), number));
+        assert_eq!(node.act(), [], "not under the same epoch");
+        assert_eq!(node.proven(), [epoch(1)]);
+        let failures: Vec<_> = node.member.failures.iter().map(|(f, _)| f.epoch).collect();
+        assert_eq!(failures, [Some(epoch(1))]);
+        node.assign(2);
+        assert!(matches!(node.act()[..], [Action::Start { .. }]), "the next one at once");
+    }
+}
+
 #[test]
 fn the_guards_word_is_evidence_and_the_launchers_ends_the_instance() {
     let mut node = Node::new(cold());

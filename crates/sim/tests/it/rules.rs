@@ -133,3 +133,8 @@ fn a_companion_promoted_before_what_it_runs_with_is_caught() {
 fn a_companion_that_is_left_behind_is_caught() {
     check(Plant::CompanionLeft, &["with"]);
 }
+
+#[test]
+fn starts_without_a_pause_are_caught() {
+    check_under(&[Fault::DescriptorsGone], Plant::StartRetriedAtOnce, &["L3"]);
+}
