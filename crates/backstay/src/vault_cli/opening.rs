@@ -289,6 +289,11 @@ pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Threads that read a repository: they wait for its disk half of the time.
+pub(crate) fn readers() -> usize {
+    2 * workers()
+}
+
 /// Threads to use: one a processor.
 pub(crate) fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)

@@ -1,7 +1,7 @@
 //! `vault prove-restore`: restores a backup into a scratch place, has it checked, and only then
 //! calls it proven.
 
-use super::opening::{RepositoryArgs, Which, protect_memory, workers};
+use super::opening::{RepositoryArgs, Which, protect_memory, readers};
 use super::output::{Output, size, timed};
 use super::{CliResult, cluster};
 use clap::Args;
@@ -127,7 +127,7 @@ fn files(repository: &mut Repository, seq: u64, backup: &Backup, scratch: &Path)
         dry_run: false,
         owners: false,
         devices: false,
-        workers: workers(),
+        workers: readers(),
         counters: Arc::new(RestoreCounters::default()),
     };
     let (report, took) = timed(|| vault::restore::run(&blobs, backup, &request));
@@ -175,7 +175,7 @@ fn database(
             spaces: spaces(repository, &plan.backup, scratch)?,
             log: Log::Fetched,
             owners: is_root,
-            workers: workers(),
+            workers: readers(),
             counters: Arc::new(RestoreCounters::default()),
         };
         recover(repository, &plan, &request)

@@ -1,6 +1,6 @@
 //! `restore`: brings a backup, a path or a file back.
 
-use super::opening::{RepositoryArgs, Which, protect_memory, workers};
+use super::opening::{RepositoryArgs, Which, protect_memory, readers};
 use super::output::{Output, hex, moment, rate, size, timed, with_progress};
 use super::{CliResult, EXIT_FOUND};
 use clap::Args;
@@ -109,7 +109,7 @@ pub(crate) fn run(args: &RestoreArgs, output: Output) -> CliResult {
         dry_run: args.dry_run,
         owners: !args.no_owners && rustix::process::geteuid().is_root(),
         devices: args.devices,
-        workers: workers(),
+        workers: readers(),
         counters: Arc::clone(&counters),
     };
     let done = || counters.bytes.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! `restore` of a database: to a point in time, a position, a transaction, or all of it.
 
-use super::opening::{RepositoryArgs, parse_moment, workers};
+use super::opening::{RepositoryArgs, parse_moment, readers};
 use super::output::{Output, hex, moment, rate, size, timed, with_progress};
 use super::restore::RestoreArgs;
 use super::{CliResult, EXIT_FOUND};
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &RestoreArgs, repository: &Repository, output: Output) -
             false => Log::Command(restore_command(&args.opening, &plan.backup.source)?),
         },
         owners: !args.no_owners && rustix::process::geteuid().is_root(),
-        workers: workers(),
+        workers: readers(),
         counters: Arc::clone(&counters),
     };
     if args.dry_run {

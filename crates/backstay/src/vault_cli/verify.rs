@@ -1,6 +1,6 @@
 //! `vault verify`: says what of a repository can be restored.
 
-use super::opening::{RepositoryArgs, workers};
+use super::opening::{RepositoryArgs, readers};
 use super::output::{Output, rate, size, timed, with_progress};
 use super::{CliResult, EXIT_FOUND};
 use clap::Args;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &VerifyArgs, output: Output) -> CliResult {
     let bytes_read = Arc::new(AtomicU64::new(0));
     let request = VerifyRequest {
         depth,
-        workers: workers(),
+        workers: readers(),
         bytes_read: Arc::clone(&bytes_read),
         memory: Some(args.opening.state_dir.clone()),
     };

@@ -4,6 +4,7 @@
 use super::Lsn;
 use super::conninfo::{ConnInfo, Endpoint};
 use super::status::StatusWriter;
+use super::tls;
 use crate::error::{Result, VaultError};
 use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -11,8 +12,9 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Header, Message};
 use postgres_protocol::message::frontend;
+use rustix::net::sockopt;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -23,6 +25,10 @@ const ROWS_MAX: usize = 1 << 20;
 /// How long a server may take for one answer. A checkpoint may come before the beginning of a
 /// backup, so this is generous.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a machine may take to take a connection, and for each step of TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// After so much silence it is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(30);
 const COPY_BOTH_TAG: u8 = b'W';
 /// Warnings of a server that an error of its is told with.
 const WARNINGS_MAX: usize = 8;
@@ -120,9 +126,11 @@ impl Connection {
         let stream: Box<dyn Stream> = match info.endpoint()? {
             Endpoint::Socket(path) => Box::new(UnixStream::connect(path).map_err(failed)?),
             Endpoint::Loopback(ip, port) => {
-                let stream = TcpStream::connect((ip, port)).map_err(failed)?;
-                stream.set_nodelay(true).map_err(failed)?;
-                Box::new(stream)
+                Box::new(connect(SocketAddr::new(ip, port)).map_err(failed)?)
+            }
+            Endpoint::Tls(host, port, check) => {
+                let socket = connect_by_name(&host, port).map_err(failed)?;
+                Box::new(tls::begin(socket, &host, check, info.files())?)
             }
         };
         stream.set_wait(Some(ANSWER_TIMEOUT)).map_err(failed)?;
@@ -401,6 +409,31 @@ impl Connection {
             Some((timeline, Lsn::parse(row.get(1)?.as_ref()?)?))
         }))
     }
+}
+
+/// Whoever has the name and answers first, in the order of the addresses.
+fn connect_by_name(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match connect(address) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    // A machine that vanished closes nothing: silence ends the connection.
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(&stream, SILENCE / 3)?;
+    sockopt::set_tcp_keepcnt(&stream, 3)?;
+    // Until TLS stands or the server has greeted, answers are short.
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+    Ok(stream)
 }
 
 /// What an error or a notice says.

@@ -1,5 +1,6 @@
 //! How a server is reached: `key=value` pairs as libpq reads them, and libpq's variables.
 
+use super::tls::Check;
 use crate::error::{Result, VaultError};
 use secrecy::{ExposeSecret, SecretString};
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ const SOCKET_FOLDER: &str = "/var/run/postgresql";
 /// How a server is reached.
 #[derive(Clone, Debug)]
 pub struct ConnInfo {
-    /// A directory with the server's socket, or a loopback address.
+    /// A directory with the server's socket, a name or an address.
     pub host: String,
     /// The port; it names the socket too.
     pub port: u16,
@@ -20,18 +21,37 @@ pub struct ConnInfo {
     /// The database.
     pub dbname: String,
     password: Option<SecretString>,
+    /// As it was written; nothing for the usual.
+    sslmode: Option<String>,
+    files: SslFiles,
+}
+
+/// The files of TLS, where they are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SslFiles {
+    /// The authorities that are believed; `system` for the system's, which is the default.
+    pub(super) root: Option<PathBuf>,
+    /// Our certificate.
+    pub(super) certificate: Option<PathBuf>,
+    /// Its key.
+    pub(super) key: Option<PathBuf>,
 }
 
 /// Where the bytes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Socket(PathBuf),
+    /// This machine, in the clear.
     Loopback(IpAddr, u16),
+    /// Any machine, in TLS.
+    Tls(String, u16, Check),
 }
 
 impl ConnInfo {
-    /// Reads `host=… port=… user=… dbname=… password=…`; what is missing comes from `PGHOST`,
-    /// `PGPORT`, `PGUSER`, `PGDATABASE` and `PGPASSWORD`, and then from the usual defaults.
+    /// Reads `host=… port=… user=… dbname=… password=…` and `sslmode=… sslrootcert=… sslcert=…
+    /// sslkey=…`; what is missing comes from `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`,
+    /// `PGPASSWORD`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGSSLCERT` and `PGSSLKEY`, and then from the
+    /// usual defaults.
     ///
     /// # Errors
     /// Where a pair is malformed or its key unknown.
@@ -46,12 +66,25 @@ impl ConnInfo {
         };
         let take = |name: &str, default: &str| variable(name).unwrap_or(default.to_owned());
         let user = take("PGUSER", "postgres");
+        // As libpq has it: what lies in the user's own directory is used.
+        let own = |name: &str| {
+            let folder = PathBuf::from(variable("HOME")?).join(".postgresql");
+            Some(folder.join(name)).filter(|path| path.exists())
+        };
+        let file =
+            |name: &str, usual: &str| variable(name).map(PathBuf::from).or_else(|| own(usual));
         let mut info = ConnInfo {
             host: take("PGHOST", SOCKET_FOLDER),
             port: 0,
             dbname: take("PGDATABASE", "postgres"),
             user,
             password: variable("PGPASSWORD").map(SecretString::from),
+            sslmode: variable("PGSSLMODE"),
+            files: SslFiles {
+                root: file("PGSSLROOTCERT", "root.crt"),
+                certificate: file("PGSSLCERT", "postgresql.crt"),
+                key: file("PGSSLKEY", "postgresql.key"),
+            },
         };
         let mut port = take("PGPORT", "5432");
         for (key, value) in pairs(text).ok_or_else(|| bad("a value is malformed".to_owned()))? {
@@ -61,6 +94,10 @@ impl ConnInfo {
                 "user" => info.user = value,
                 "dbname" => info.dbname = value,
                 "password" => info.password = Some(SecretString::from(value)),
+                "sslmode" => info.sslmode = Some(value),
+                "sslrootcert" => info.files.root = Some(PathBuf::from(value)),
+                "sslcert" => info.files.certificate = Some(PathBuf::from(value)),
+                "sslkey" => info.files.key = Some(PathBuf::from(value)),
                 other => return Err(bad(format!("`{other}` is no known key"))),
             }
         }
@@ -70,12 +107,18 @@ impl ConnInfo {
 
     /// A server on a private socket.
     pub fn local(folder: &std::path::Path, user: &str, dbname: &str) -> ConnInfo {
-        let (host, port, password) = (folder.display().to_string(), 5432, None);
-        ConnInfo { host, port, user: user.to_owned(), dbname: dbname.to_owned(), password }
+        let (host, port) = (folder.display().to_string(), 5432);
+        let (user, dbname) = (user.to_owned(), dbname.to_owned());
+        let files = SslFiles::default();
+        ConnInfo { host, port, user, dbname, password: None, sslmode: None, files }
     }
 
     pub(super) fn password(&self) -> Option<&str> {
         self.password.as_ref().map(|p| p.expose_secret())
+    }
+
+    pub(super) fn files(&self) -> &SslFiles {
+        &self.files
     }
 
     /// The pairs without the password, for people.
@@ -89,18 +132,34 @@ impl ConnInfo {
             let socket = format!("{}/.s.PGSQL.{}", self.host, self.port);
             return Ok(Endpoint::Socket(PathBuf::from(socket)));
         }
-        let address = match self.host.as_str() {
+        let here = match self.host.as_str() {
             "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
             text => text.parse::<IpAddr>().ok().filter(IpAddr::is_loopback),
         };
-        address.map(|ip| Endpoint::Loopback(ip, self.port)).ok_or_else(|| {
-            VaultError::Refused(format!(
-                "`{}` is neither a socket's directory nor this machine: what a database writes \
-                 does not cross a network in the clear. Run the vault on the database's machine, \
-                 or give the near end of a tunnel",
+        let tls = |check| Ok(Endpoint::Tls(self.host.clone(), self.port, check));
+        let mode = self.sslmode.as_deref();
+        match (mode, here) {
+            (Some("verify-full"), _) | (None, None) => tls(Check::Name),
+            (Some("verify-ca"), _) => tls(Check::Issuer),
+            // As libpq has it: where an authority is named, it is asked.
+            (Some("require"), _) if self.files.root.is_some() => tls(Check::Issuer),
+            (None | Some("disable" | "allow" | "prefer"), Some(ip)) => {
+                Ok(Endpoint::Loopback(ip, self.port))
+            }
+            (Some("disable" | "allow" | "prefer"), None) => Err(VaultError::Refused(format!(
+                "`{}` is another machine: what a database writes does not cross a network in the \
+                 clear. Leave sslmode away (verify-full), or give the near end of a tunnel",
                 self.host
-            ))
-        })
+            ))),
+            (Some("require"), _) => Err(VaultError::Refused(
+                "sslmode=require asks nobody who the server is: write verify-full, or verify-ca \
+                 with the server's own certificate or its authority's as sslrootcert"
+                    .to_owned(),
+            )),
+            (Some(other), _) => {
+                Err(VaultError::Refused(format!("`{other}` is no sslmode; write verify-full")))
+            }
+        }
     }
 }
 
@@ -153,15 +212,39 @@ mod tests {
         assert_eq!(info.shown(), "host=/tmp/a b port=6000 user=someone dbname=postgres");
         assert_eq!(info.password(), Some("it's"));
         assert!(!format!("{info:?}").contains("it's"), "{info:?}");
-        assert!(parse("sslmode=require").is_err());
+        assert!(parse("sslcompression=1").is_err());
         assert!(parse("host='open").is_err());
     }
 
     #[test]
-    fn only_this_machine_is_reached() {
-        let at = |host: &str| parse(&format!("host={host}")).unwrap().endpoint();
-        assert_eq!(at("/run/x").unwrap(), Endpoint::Socket("/run/x/.s.PGSQL.5432".into()));
-        assert!(at("127.0.0.5").is_ok() && at("localhost").is_ok() && at("::1").is_ok());
-        assert!(at("10.0.0.1").is_err() && at("db.example.org").is_err());
+    fn other_machines_are_reached_in_tls_alone() {
+        let at = |text: &str| parse(text).unwrap().endpoint();
+        let tls = |host: &str, check| Endpoint::Tls(host.to_owned(), 5432, check);
+        assert_eq!(at("host=/run/x").unwrap(), Endpoint::Socket("/run/x/.s.PGSQL.5432".into()));
+        for here in ["127.0.0.5", "localhost", "::1"] {
+            for mode in ["", "sslmode=disable", "sslmode=prefer"] {
+                let endpoint = at(&format!("host={here} {mode}")).unwrap();
+                assert!(matches!(endpoint, Endpoint::Loopback(..)), "{endpoint:?}");
+            }
+        }
+        assert_eq!(
+            at("host=localhost sslmode=verify-full").unwrap(),
+            tls("localhost", Check::Name)
+        );
+        assert_eq!(at("host=db.example.org").unwrap(), tls("db.example.org", Check::Name));
+        assert_eq!(at("host=10.0.0.1").unwrap(), tls("10.0.0.1", Check::Name));
+        assert_eq!(at("host=10.0.0.1 sslmode=verify-ca").unwrap(), tls("10.0.0.1", Check::Issuer));
+        let named = "host=10.0.0.1 sslmode=require sslrootcert=/etc/ca.pem";
+        assert_eq!(at(named).unwrap(), tls("10.0.0.1", Check::Issuer));
+        for (mode, why) in [
+            ("disable", "in the clear"),
+            ("allow", "in the clear"),
+            ("prefer", "in the clear"),
+            ("require", "who the server is"),
+            ("verify", "no sslmode"),
+        ] {
+            let refused = at(&format!("host=db.example.org sslmode={mode}")).unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod replicated;
 pub mod server;
 mod source;
 mod status;
+mod tls;
 mod unfinished;
 
 pub use connection::{Connection, CopyMessage, Row};

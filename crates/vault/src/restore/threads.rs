@@ -13,6 +13,7 @@ use crate::source::inode;
 use crate::tree::{Entry, EntryKind, Extent, each_extents};
 use crossbeam_channel::{Receiver, bounded};
 use rustix::fs::{FileType, Mode, OFlags};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
@@ -23,6 +24,10 @@ use std::thread;
 
 /// Work waiting for a writer.
 const TASKS_MAX: usize = 16;
+
+/// Bytes and files between writing and leaving the page cache.
+const BEHIND_BYTES_MAX: u64 = 64 << 20;
+const BEHIND_FILES_MAX: usize = 256;
 
 /// Paths with what happened to them, and how many more.
 type Notes = (Vec<(String, String)>, u64);
@@ -45,9 +50,25 @@ pub(super) struct Large {
     pub(super) failed: AtomicBool,
 }
 
+/// A small file or a part of a large one that was written.
+struct Written {
+    file: Arc<File>,
+    offset: u64,
+    bytes: NonZeroU64,
+}
+
+impl Written {
+    /// Has the disk begin with it, or where that has ended, the page cache let it go. A file system
+    /// that doesn't take the advice loses time.
+    fn advise(&self) {
+        let advice = rustix::fs::Advice::DontNeed;
+        let _ = rustix::fs::fadvise(&*self.file, self.offset, Some(self.bytes), advice);
+    }
+}
+
 /// The files behind a path.
 pub(super) struct Opened {
-    new: Option<File>,
+    new: Option<Arc<File>>,
     old: Option<File>,
     same: bool,
 }
@@ -65,6 +86,29 @@ pub(super) struct Restore<'a> {
     pub(super) target: Option<Target>,
     key: [u8; 32],
     notes: Mutex<Notes>,
+    behind: Mutex<Behind>,
+}
+
+/// What the disk is at, in the order of writing, and how many bytes that is.
+#[derive(Default)]
+struct Behind {
+    parts: VecDeque<Written>,
+    bytes: u64,
+}
+
+impl Behind {
+    /// Takes a part in, and gives out those that the disk has had time for.
+    fn push(&mut self, part: Written) -> Vec<Written> {
+        self.bytes += part.bytes.get();
+        self.parts.push_back(part);
+        let mut done = Vec::new();
+        while self.bytes > BEHIND_BYTES_MAX || self.parts.len() > BEHIND_FILES_MAX {
+            let Some(part) = self.parts.pop_front() else { break };
+            self.bytes -= part.bytes.get();
+            done.push(part);
+        }
+        done
+    }
 }
 
 pub(super) fn restore(
@@ -77,7 +121,8 @@ pub(super) fn restore(
     let make = !request.dry_run;
     let target = Target::open(&request.target, request.set_aside.as_deref(), make)?;
     let key = *blobs.chunk_id_key();
-    let restore = Restore { blobs, request, target, key, notes: Mutex::default() };
+    let (notes, behind) = <(Mutex<Notes>, Mutex<Behind>)>::default();
+    let restore = Restore { blobs, request, target, key, notes, behind };
     thread::scope(|scope| -> Result<()> {
         let (tasks_in, tasks) = bounded(TASKS_MAX);
         for _ in 0..request.workers.clamp(1, WORKERS_MAX) {
@@ -144,7 +189,11 @@ impl Restore<'_> {
             differs |= self.extents(&opened, small, offset, extents, buffers)?;
             Ok(())
         })?;
-        self.close(small, &opened, differs)
+        self.close(small, &opened, differs)?;
+        if let EntryKind::File { size_bytes, .. } = &small.entry.kind {
+            self.write_behind(&opened, 0, *size_bytes);
+        }
+        Ok(())
     }
 
     fn extents(
@@ -157,7 +206,7 @@ impl Restore<'_> {
     ) -> Result<bool> {
         let path = shown(&small.path);
         let pair = Pair {
-            new: opened.new.as_ref(),
+            new: opened.new.as_deref(),
             old: opened.old.as_ref(),
             same: opened.same,
             path: &path,
@@ -176,13 +225,20 @@ impl Restore<'_> {
         if self.extents(&large.opened, &large.small, offset, extents, buffers)? {
             large.differs.store(true, Ordering::Release);
         }
-        let bytes = NonZeroU64::new(extents.iter().map(Extent::bytes).sum());
-        if let (Some(new), Some(bytes)) = (&large.opened.new, bytes) {
-            // The disk begins now and not with the sync that ends the restore. Advice that a file
-            // system doesn't take costs only time.
-            let _ = rustix::fs::fadvise(new, offset, Some(bytes), rustix::fs::Advice::DontNeed);
-        }
+        self.write_behind(&large.opened, offset, extents.iter().map(Extent::bytes).sum());
         Ok(())
+    }
+
+    /// The disk begins with a part now and not with the sync that ends the restore, and what it
+    /// has finished leaves the page cache: a restore may be larger than memory, and memory that
+    /// was just used is the quickest.
+    fn write_behind(&self, opened: &Opened, offset: u64, bytes: u64) {
+        let (Some(new), Some(bytes)) = (&opened.new, NonZeroU64::new(bytes)) else { return };
+        let part = Written { file: Arc::clone(new), offset, bytes };
+        part.advise();
+        // A panic elsewhere leaves the queue whole enough for advice.
+        let done = self.behind.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+        done.iter().for_each(Written::advise);
     }
 
     /// Whoever finishes last gives the file its metadata.
@@ -219,14 +275,14 @@ impl Restore<'_> {
                 rustix::fs::openat(&*small.directory, &small.name[..], flags, Mode::empty())
                     .map(File::from)
             };
-            return Ok(Opened { new: Some(open()?), old: Some(open()?), same: true });
+            return Ok(Opened { new: Some(Arc::new(open()?)), old: Some(open()?), same: true });
         }
         let mut old = None;
         if is_file {
             // Right already: neither moved aside nor cut off from its other names.
             let file = open_old()?;
             if self.is_right(small, &file) {
-                let same = file.try_clone()?;
+                let same = Arc::new(file.try_clone()?);
                 return Ok(Opened { new: Some(same), old: Some(file), same: true });
             }
             old = Some(file);
@@ -238,7 +294,7 @@ impl Restore<'_> {
         let flags = flags | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let new = rustix::fs::openat(&*small.directory, &small.name[..], flags, mode)?;
-        Ok(Opened { new: Some(File::from(new)), old, same: false })
+        Ok(Opened { new: Some(Arc::new(File::from(new))), old, same: false })
     }
 
     /// Whether a file that would be set aside has the right contents already.

@@ -5,12 +5,17 @@ use super::{Area, Created, Listed, OBJECT_BYTES_MAX, ObjectName, Store, StoreErr
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Folder of objects that are not complete yet.
 const PARTIAL_FOLDER: &str = "partial";
+/// The largest piece that the page cache keeps or gives up as one.
+const FOLIO_BYTES_MAX: u64 = 4 << 20;
+/// What is read or written at once and is smaller stays in the page cache: tables, single chunks.
+const UNCACHED_BYTES_MIN: u64 = 1 << 20;
 
 /// A repository in a directory.
 pub struct LocalStore {
@@ -62,7 +67,22 @@ impl LocalStore {
             .open(partial)
             .map_err(io_error("create", partial))?;
         file.write_all(bytes).map_err(io_error("write", partial))?;
-        file.sync_all().map_err(io_error("sync", partial))
+        file.sync_all().map_err(io_error("sync", partial))?;
+        leave_no_cache(&file, 0, bytes.len());
+        Ok(())
+    }
+}
+
+/// A repository does not take the page cache from those whom it serves: what was written is not
+/// needed again soon, and what is verified later comes from the disk and not from memory.
+fn leave_no_cache(file: &File, offset: u64, length: usize) {
+    let length = length as u64;
+    if length >= UNCACHED_BYTES_MIN {
+        // What only partly lies in a range stays: the end of what was read before goes now.
+        let from = offset.saturating_sub(FOLIO_BYTES_MAX);
+        let bytes = NonZeroU64::new(offset + length - from);
+        // Advice: a file system that doesn't take it keeps what it likes.
+        let _ = rustix::fs::fadvise(file, from, bytes, rustix::fs::Advice::DontNeed);
     }
 }
 
@@ -126,7 +146,9 @@ impl Store for LocalStore {
                 wanted_bytes: offset.saturating_add(out.len() as u64),
             },
             _ => io_error("read", &self.path(name))(e),
-        })
+        })?;
+        leave_no_cache(&file, offset, out.len());
+        Ok(())
     }
 
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {

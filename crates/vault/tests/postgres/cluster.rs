@@ -83,6 +83,8 @@ pub(crate) fn scratch() -> tempfile::TempDir {
 pub(crate) struct Server {
     pub(crate) data: PathBuf,
     pub(crate) socket: PathBuf,
+    /// It names the socket; a server that listens on loopback has one of its own.
+    pub(crate) port: u16,
     child: Child,
 }
 
@@ -150,7 +152,10 @@ impl Server {
             command.args(["-c", setting]);
         }
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Server { data: data.to_owned(), socket, child }
+        let config = fs::read_to_string(data.join("postgresql.conf")).unwrap();
+        let port = config.lines().rev().find_map(|line| line.strip_prefix("port = "));
+        let port = port.map_or(5432, |port| port.parse().unwrap());
+        Server { data: data.to_owned(), socket, port, child }
     }
 
     /// Waits until a query says true; the server may not be there yet.
@@ -183,8 +188,9 @@ impl Server {
     }
 
     pub(crate) fn info(&self) -> ConnInfo {
-        let socket = self.socket.display();
-        ConnInfo::parse(&format!("host={socket} user=postgres dbname=postgres")).unwrap()
+        let (socket, port) = (self.socket.display(), self.port);
+        let text = format!("host={socket} port={port} user=postgres dbname=postgres");
+        ConnInfo::parse(&text).unwrap()
     }
 
     pub(crate) fn open(&self) -> Connection {

@@ -30,7 +30,7 @@ fn round(
 ) -> Result<()> {
     let (stop, events) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let spool = spool.map(Path::to_owned);
-    let streaming = Streaming { stop: &stop, events: &events, spool };
+    let streaming = Streaming { stop: &stop, events: &events, spool, info: None };
     let mut repository = Repository::open(store, &vault.identity, OpenOptions::default())?;
     let stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {

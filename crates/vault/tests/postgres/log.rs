@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vault::error::Result;
+use vault::postgres::ConnInfo;
 use vault::postgres::recovery::Target;
 use vault::repository::Repository;
 use vault::verify::Depth;
@@ -25,6 +26,8 @@ pub(crate) struct Streaming<'a> {
     pub(crate) stop: &'a AtomicBool,
     pub(crate) events: &'a Mutex<Vec<Event>>,
     pub(crate) spool: Option<PathBuf>,
+    /// How the server is reached, if not by its socket.
+    pub(crate) info: Option<ConnInfo>,
 }
 
 impl Streaming<'_> {
@@ -37,7 +40,7 @@ impl Streaming<'_> {
         retain_max_bytes: u64,
     ) -> Result<()> {
         let request = StreamRequest {
-            info: server.info(),
+            info: self.info.clone().unwrap_or_else(|| server.info()),
             name: "ledger".to_owned(),
             slot: "backstay".to_owned(),
             standby_name: "backstay".to_owned(),
@@ -75,8 +78,18 @@ pub(crate) fn while_streaming(
     server: &Server,
     work: impl FnOnce(&Streaming<'_>),
 ) -> Result<()> {
+    while_streaming_from(vault, server, None, work)
+}
+
+/// The same from a server that is reached otherwise.
+pub(crate) fn while_streaming_from(
+    vault: &Vault,
+    server: &Server,
+    info: Option<ConnInfo>,
+    work: impl FnOnce(&Streaming<'_>),
+) -> Result<()> {
     let (stop, events) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let streaming = Streaming { stop: &stop, events: &events, spool: None };
+    let streaming = Streaming { stop: &stop, events: &events, spool: None, info };
     let mut repository = vault.reopen();
     std::thread::scope(|scope| {
         let stream = scope.spawn(|| streaming.run(&mut repository, server, &vault.state, u64::MAX));
@@ -229,7 +242,7 @@ pub(crate) fn a_stalled_archive_lets_go() {
     let mut vault = Vault::new(folder.path());
     vault.back_up(&server);
     let (stop, events) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let streaming = Streaming { stop: &stop, events: &events, spool: None };
+    let streaming = Streaming { stop: &stop, events: &events, spool: None, info: None };
     let (wal, away) = (vault.place.join("wal"), vault.place.join("away"));
     let mut repository = vault.reopen();
     let result = std::thread::scope(|scope| {

@@ -16,6 +16,7 @@ mod log;
 mod points;
 mod proof;
 mod replicated;
+mod tls;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::{Command, ExitCode};
@@ -67,6 +68,8 @@ const TESTS: &[(&str, fn())] = &[
         replicated::nothing_altered_or_broken_off_is_recorded,
     ),
     ("a_server_that_cannot_be_backed_up_is_refused", base::refused),
+    ("a_server_on_another_machine_is_backed_up_in_tls", tls::backed_up),
+    ("who_is_not_the_server_is_not_talked_to", tls::who_is_not_the_server),
 ];
 
 fn main() -> ExitCode {

@@ -133,7 +133,7 @@ pub(crate) fn opens_at_every_point() {
     assert!(code == 1 && said.contains("--target"), "{said}");
 }
 
-fn restore(vault: &Vault, folder: &Path, target: Target) -> Server {
+pub(crate) fn restore(vault: &Vault, folder: &Path, target: Target) -> Server {
     let place = folder.join("back");
     fs::create_dir(&place).unwrap();
     let plan = vault.plan(target).unwrap();
@@ -149,7 +149,6 @@ fn restore(vault: &Vault, folder: &Path, target: Target) -> Server {
         workers: 2,
         counters: Arc::new(RestoreCounters::default()),
     };
-    assert_eq!(request.spaces.len(), 1);
     assert!(recover(&repository, &plan, &request).unwrap().is_complete());
     Server::start(&place, &request.target, &["archive_mode=off"])
 }
