@@ -57,7 +57,7 @@ impl Kernel {
                 self.state = state;
                 self.member.on_snapshot(&self.state);
                 self.regroup = true;
-                self.wait_out_absences(pulse, now);
+                self.wait_out_image(pulse, now);
                 self.notice_configuration(pulse, now, out);
                 self.look = true;
             }
@@ -68,9 +68,12 @@ impl Kernel {
         }
     }
 
-    /// Longer leases that a state image brings, at the start or from a coordinator: none of their
-    /// entries will be applied here, and they may run still (rule 7).
-    pub(crate) fn wait_out_absences(&mut self, pulse: &mut Pulse, now: Now) {
+    /// Longer leases that a state image tells of, at the start or from a coordinator: none of their
+    /// entries will be applied here, and they may run still (rules 4 and 7).
+    pub(crate) fn wait_out_image(&mut self, pulse: &mut Pulse, now: Now) {
+        if let Some(longer) = &self.state.longer {
+            pulse.predecessors_may_use(now.moment, longer.profile.timers());
+        }
         for (replica, absence) in &self.state.absences {
             let span = Span::from_ms(absence.for_ms);
             pulse.granted_for_absence(now.moment, *replica, span);

@@ -142,7 +142,7 @@ pub struct Kernel {
     regroup: bool,
     /// Who votes and who learns, as of the last change; see [`Kernel::look_at_group`].
     group: Group,
-    /// The pulse knows the absences of the state that this kernel began with.
+    /// The pulse knows the longer leases of the state that this kernel began with.
     begun: bool,
 }
 
@@ -204,7 +204,7 @@ impl Kernel {
     pub fn handle(&mut self, pulse: &mut Pulse, now: Now, input: Input, out: &mut Vec<Output>) {
         pulse.raft_thread_lives(now.moment);
         if !core::mem::replace(&mut self.begun, true) {
-            self.wait_out_absences(pulse, now);
+            self.wait_out_image(pulse, now);
         }
         self.take(pulse, now, input, out);
         self.raft_ticks(pulse, now);

@@ -141,6 +141,7 @@ fn expire(state: &mut ClusterState) {
     state.tokens.retain(|_, token| token.expires > now);
     // Cluster time runs at most as fast as any node's clock, so twice the span is past drift.
     state.absences.retain(|_, absence| now.since(absence.at) <= absence.for_ms * 2);
+    state.longer = state.longer.filter(|longer| now <= longer.until);
 }
 
 fn remember(state: &mut ClusterState, index: u64, entry: &Entry, what: EventKind) {

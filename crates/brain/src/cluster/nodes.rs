@@ -3,9 +3,10 @@
 use model::operation::Scope;
 use model::spec::ClusterSpec;
 use model::state::{
-    Absence, ClusterState, EventKind, Genesis, JoinRequest, Member, TOKENS_MAX, TokenRecord,
+    Absence, ClusterState, EventKind, Genesis, JoinRequest, LongerProfile, Member, TOKENS_MAX,
+    TokenRecord,
 };
-use model::{ClusterMs, Epoch, NodeName, ReplicaId};
+use model::{ClusterMs, Epoch, NodeName, Profile, ReplicaId};
 
 use alloc::string::String;
 
@@ -50,6 +51,7 @@ fn set_spec(
     plants: Plants,
 ) {
     let before = core::mem::replace(&mut state.spec, spec.clone());
+    remember_longer(state, before.profile);
     state.spec_version = version;
     state.spec_text = String::from(text);
     for (name, now) in &state.spec.resources {
@@ -66,6 +68,21 @@ fn set_spec(
     state.resources.retain(|name, resource| {
         spec.resources.contains_key(name) || (resource.holder.is_some() && kept)
     });
+}
+
+/// A coordinator grants by the old profile until it has applied the new one, for a lease at most,
+/// and what it granted runs for another. Cluster time runs no faster than any clock: a third covers
+/// drift and the time from proposal to application.
+fn remember_longer(state: &mut ClusterState, before: Profile) {
+    let lease = before.timers().lease;
+    if lease <= state.spec.timers().lease {
+        return;
+    }
+    let until = ClusterMs(state.now.0 + lease.as_ms() * 3);
+    let known = state.longer.unwrap_or(LongerProfile { profile: before, until });
+    let longer = known.profile.timers().lease > lease;
+    let profile = if longer { known.profile } else { before };
+    state.longer = Some(LongerProfile { profile, until: until.max(known.until) });
 }
 
 pub(super) fn add_token(state: &mut ClusterState, token: &TokenRecord) -> Change {
@@ -177,6 +194,9 @@ pub(super) fn absence(
 ) -> Change {
     state.node_of(replica)?;
     let at = state.now;
+    // A longer one that was committed before runs on.
+    let rest = |known: &Absence| known.for_ms.saturating_sub(at.since(known.at));
+    let for_ms = for_ms.max(state.absences.get(&replica).map_or(0, rest));
     state.absences.insert(replica, Absence { index, at, boot, request, for_ms });
     Some(Some(EventKind::Absent { replica, for_ms }))
 }

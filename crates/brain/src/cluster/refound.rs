@@ -141,6 +141,7 @@ fn bar(state: &mut ClusterState, with: &Refounding) {
 fn void(state: &mut ClusterState) {
     state.tokens.clear();
     state.absences.clear();
+    state.longer = None;
     state.renounced = None;
     for held in state.resources.values_mut() {
         held.switchover = None;

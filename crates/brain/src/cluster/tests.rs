@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use model::report::{Failure, FailureSignature};
 use model::spec::{ClusterSpec, Standby};
 use model::state::{FailureKey, TokenRecord, TokenRole};
-use model::{Epoch, ReplicaId};
+use model::{Epoch, Profile, ReplicaId};
 
 use super::*;
 use crate::fixtures::{cluster_spec, epoch, genesis, node, request, resource, resource_spec};
@@ -276,6 +276,45 @@ fn an_absence_is_kept_for_twice_its_span_because_clocks_drift() {
         log.apply(Command::Barrier);
         assert_eq!(log.state.absences.len(), kept, "at {at_ms} ms");
     }
+}
+
+#[test]
+fn a_shorter_absence_does_not_end_a_longer_one_that_was_committed_before() {
+    let mut log = Log::new();
+    let absence = |for_ms| Command::Absence { replica: ReplicaId(1), boot: 1, request: 1, for_ms };
+    log.apply(absence(9_000));
+    log.at_ms = 2_000;
+    log.apply(absence(1_000));
+    assert_eq!(log.state.absences[&ReplicaId(1)].for_ms, 7_000);
+    log.at_ms = 3_000;
+    log.apply(absence(8_000));
+    assert_eq!(log.state.absences[&ReplicaId(1)].for_ms, 8_000);
+}
+
+/// Seed 80003028 of the simulator: a node that had joined by a state image became coordinator, and
+/// waited by the new profile alone.
+#[test]
+fn the_longest_profile_that_was_in_force_lately_is_remembered_until_its_leases_have_ended() {
+    let mut log = Log::new();
+    let apply_profile = |log: &mut Log, profile| {
+        let (version, spec) = (log.state.spec_version + 1, ClusterSpec { profile, ..spec() });
+        assert_eq!(log.apply(Command::Apply { version, spec, text: String::new() }), Applied::Done);
+        log.state.longer.map(|longer| (longer.profile, longer.until.0))
+    };
+    apply_profile(&mut log, Profile::Lan);
+    log.state.longer = None;
+    assert_eq!(apply_profile(&mut log, Profile::Wan), None, "a longer one takes nothing back");
+    log.at_ms = 1_000;
+    assert_eq!(apply_profile(&mut log, Profile::Cloud), Some((Profile::Wan, 25_000)));
+    log.at_ms = 2_000;
+    assert_eq!(apply_profile(&mut log, Profile::Lan), Some((Profile::Wan, 25_000)));
+    // The shorter of two may outlive the longer: both are waited for by the longer.
+    apply_profile(&mut log, Profile::Cloud);
+    log.at_ms = 24_000;
+    assert_eq!(apply_profile(&mut log, Profile::Lan), Some((Profile::Wan, 30_000)));
+    log.at_ms = 30_001;
+    log.apply(Command::Barrier);
+    assert_eq!(log.state.longer, None);
 }
 
 #[test]

@@ -150,12 +150,27 @@ impl Pulse {
     /// stay as they are; predecessors' grants are waited for with the longer grace of the two.
     pub fn set_timers(&mut self, now: Moment, timers: Timers) {
         let before = core::mem::replace(&mut self.config.timers, timers);
-        let known = self.longer.filter(|(_, until)| now < *until);
-        if known.is_none_or(|(longer, _)| before.lease >= longer.lease)
-            && before.lease > timers.lease
-        {
-            self.longer = Some((before, now + before.lease * 2));
+        if before.lease > timers.lease {
+            self.predecessors_may_use(now, before);
         }
+        self.wait_for_predecessors(now);
+    }
+
+    /// Longer timers were in force lately: what was granted with them may run still. Said by whoever
+    /// applies the change, and by a state image that holds it.
+    pub fn predecessors_may_use(&mut self, now: Moment, timers: Timers) {
+        let until = now + timers.lease * 2;
+        let known = self.longer.filter(|(_, until)| now < *until);
+        self.longer = Some(match known {
+            Some((longer, known)) if longer.lease > timers.lease => (longer, known.max(until)),
+            Some((_, known)) => (timers, known.max(until)),
+            None => (timers, until),
+        });
+        self.wait_for_predecessors(now);
+    }
+
+    /// What predecessors may have granted is waited for by the longest timers in force lately.
+    fn wait_for_predecessors(&mut self, now: Moment) {
         if let Some(authority) = &self.authority {
             let wait = self.succession_wait(now, authority.succession);
             self.grants.wait_until(authority.since + wait);

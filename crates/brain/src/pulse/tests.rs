@@ -335,6 +335,24 @@ fn a_successor_waits_by_the_longer_profile_that_was_in_force_lately() {
 }
 
 #[test]
+fn a_successor_waits_by_the_longer_profile_that_a_state_image_tells_of() {
+    for before in [true, false] {
+        let mut a = pulse(A);
+        let tell = |a: &mut Pulse, at| a.predecessors_may_use(ms(at), Profile::Wan.timers());
+        if before {
+            tell(&mut a, 2);
+        }
+        a.set_raft(raft(A, 2, ms(3)));
+        a.lead(ms(3), 2, Succession::Elected, [B]);
+        if !before {
+            tell(&mut a, 4);
+        }
+        let wait = Profile::Wan.timers().grace.stretched(1_000);
+        assert_eq!(a.granted_until(B), ms(3) + wait, "told before: {before}");
+    }
+}
+
+#[test]
 fn a_barred_node_is_granted_nothing_until_it_is_unbarred() {
     let mut a = coordinator();
     let late = ms(0) + timers().lease.stretched(timers().drift_ppm) + Span::from_ms(10);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authority::Trust;
 use crate::ids::{Epoch, NodeName, ReplicaId, ResourceName};
+use crate::profile::Profile;
 use crate::reason::Reason;
 use crate::report::{Evidence, Failure};
 use crate::spec::ClusterSpec;
@@ -66,6 +67,10 @@ pub struct ClusterState {
     pub renounced: Option<Renounced>,
     /// Longer leases, by node incarnation.
     pub absences: BTreeMap<ReplicaId, Absence>,
+    /// The profile with the longest lease that may have been granted with, besides the present
+    /// one: a shorter one was applied lately.
+    #[serde(default)]
+    pub longer: Option<LongerProfile>,
     /// Members of an earlier generation that have not come back.
     pub awaited: BTreeMap<NodeName, Awaited>,
     /// Nothing is placed yet: leases of an earlier generation may run still.
@@ -118,6 +123,15 @@ pub struct Absence {
     pub request: u64,
     /// For how long, in milliseconds.
     pub for_ms: u64,
+}
+
+/// See [`ClusterState::longer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongerProfile {
+    /// Which.
+    pub profile: Profile,
+    /// Until when leases of it may run.
+    pub until: ClusterMs,
 }
 
 /// What a node may be.

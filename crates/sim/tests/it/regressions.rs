@@ -28,6 +28,11 @@ const FOUND: &[(u64, Class, &str)] = &[
     (40_022_634, Class::Swarm, "what an earlier leader had left counted as committed again"),
     (30_058_907, Class::Recovery, "a disk that was slow while its machine was lost stayed slow"),
     (50_073_898, Class::Swarm, "an order to a dead launcher reached the next one after its list"),
+    (
+        80_003_028,
+        Class::Swarm,
+        "a state image did not tell of the longer leases of a profile before",
+    ),
     (70_155_443, Class::Swarm, "a start under an epoch was tried again at once, without end"),
 ];
 
