@@ -230,7 +230,7 @@ fn not_now_forgotten_is_caught() {
 
 #[test]
 fn lost_entries_ignored_is_caught() {
-    check_under_from(228, &[Fault::LostWrite, Fault::NodeCrash], Plant::LostEntriesIgnored);
+    check_under_from(1947, &[Fault::LostWrite, Fault::NodeCrash], Plant::LostEntriesIgnored);
 }
 
 #[test]
