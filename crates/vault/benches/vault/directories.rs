@@ -199,8 +199,21 @@ fn words(program: &Path, line: &str) -> Command {
     command
 }
 
+/// Ours, and those that are installed.
 fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
-    vec![ours(vault, scratch), restic(scratch), borg(scratch)]
+    let is_there = |tool: &Tool| {
+        let asked = Command::new(tool.name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if asked.is_err() {
+            println!("without {}: it is not installed", tool.name);
+        }
+        asked.is_ok()
+    };
+    let others = [restic(scratch), borg(scratch)].into_iter().filter(is_there);
+    [ours(vault, scratch)].into_iter().chain(others).collect()
 }
 
 fn ours(vault: &Path, scratch: &Path) -> Tool {

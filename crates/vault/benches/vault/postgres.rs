@@ -11,12 +11,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use vault::postgres::Lsn;
 
 const TRANSACTIONS: u32 = 8000;
 const CLIENTS: u32 = 4;
 /// How long throughput is measured.
 const SECONDS: u32 = 10;
 const COMMITS: usize = 100;
+/// Some 800 MB of log.
+const REPLAYED: &str = "CREATE TABLE replayed AS SELECT n, repeat(md5(n::text), 8) AS text FROM generate_series(1, 2500000) n";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is there and how it is called.
@@ -113,6 +116,7 @@ impl Bench<'_> {
         stream.wait()?;
         self.both(&server, increment, "incr", theirs)?;
         self.restores(theirs)?;
+        self.replays(&server)?;
         self.commits(&server)?;
         self.throughput(&server)
     }
@@ -197,6 +201,35 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// How fast the log is replayed: all of it laid beside the data, and fetched by the server.
+    fn replays(&mut self, server: &Server) -> Outcome<()> {
+        let mut stream = self.stream(server, &[])?;
+        server.run(&[REPLAYED]);
+        wait_archived(server)?;
+        stream.kill()?;
+        stream.wait()?;
+        server.run(&["DROP TABLE replayed"]);
+        // The server's user fetches.
+        for name in ["ours", "key", "state"] {
+            give(&self.folder.join(name));
+        }
+        for (way, more) in [("log with it", &["--with-log"][..]), ("log fetched", &[])] {
+            let place = self.folder.join("replayed");
+            fs::create_dir(&place)?;
+            let data = place.join("data");
+            let text = data.display().to_string();
+            let words = [&["restore", "--latest", "--target", &text], more].concat();
+            measure(&mut self.ours(&words))?;
+            let settings = ["archive_mode=off", "log_min_messages=log", "max_wal_size=4GB"];
+            drop(Server::start(&place, &data, &settings));
+            let log = fs::read_to_string(data.with_extension("log"))?;
+            let (bytes, seconds) = redo(&log).ok_or("the server does not tell of its replay")?;
+            self.put("replay, MB/s", way, bytes as f64 / 1e6 / seconds);
+            fs::remove_dir_all(&place)?;
+        }
+        Ok(())
+    }
+
     fn stream(&self, server: &Server, more: &[&str]) -> Outcome<Child> {
         let connection = format!("host={} user=postgres", server.socket.display());
         let words = ["vault", "wal", "stream", "--postgres", &connection, "--source", "bench"];
@@ -263,6 +296,14 @@ impl Bench<'_> {
         self.put("synchronous, % of alone", "pg_receivewal", with_theirs / alone * 100.0);
         Ok(())
     }
+}
+
+/// How many bytes of the log a server says that it has replayed, and in how many seconds.
+fn redo(log: &str) -> Option<(u64, f64)> {
+    let word = |after: &str, end: char| Some(log.split(after).nth(1)?.split(end).next()?.trim());
+    let from = Lsn::parse(word("redo starts at ", '\n')?)?;
+    let to = Lsn::parse(word("redo done at ", ' ')?)?;
+    Some((to.0 - from.0, word("elapsed: ", ' ')?.parse().ok()?))
 }
 
 fn synchronous(server: &Server, name: &str) {
