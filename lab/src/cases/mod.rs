@@ -89,6 +89,7 @@ cases! {
         frozen::a_frozen_node_is_replaced_and_refused_when_it_wakes,
         parts::a_killed_launcher_takes_its_address_with_it,
         parts::a_launcher_that_stays_away_loses_its_service_to_another_node,
+        parts::a_launcher_that_is_replaced_under_a_frozen_agent_runs_nothing_twice,
         parts::a_killed_guard_takes_the_address_with_it,
         parts::a_killed_agent_that_returns_in_time_costs_nothing,
         disks::a_full_disk_of_the_coordinator_costs_no_order,

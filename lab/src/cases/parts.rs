@@ -38,6 +38,38 @@ pub(super) fn a_killed_launcher_takes_its_address_with_it(cluster: &mut Cluster)
     killed(cluster, "launcher")
 }
 
+/// What an agent decided by one launcher's list must not reach the next launcher, whose list is
+/// another: it would run what the agent calls gone. The agent sleeps while its launcher is replaced,
+/// and wakes at once, within its lease, about its end, and after it.
+pub(super) fn a_launcher_that_is_replaced_under_a_frozen_agent_runs_nothing_twice(
+    cluster: &mut Cluster,
+) -> Done<String> {
+    let mut pauses = Vec::new();
+    for asleep in [20, 150, 450, 900].map(Duration::from_millis) {
+        let scene = cluster.until_whole()?;
+        let (active, fault) = (scene.active, now());
+        let launched = cluster.part(active, "launcher")?.id();
+        let agent = cluster.part(active, "agent")?;
+        let status = format!("/proc/{}/stat", agent.id());
+        agent.signal(Signal::STOP)?;
+        cluster.part(active, "launcher")?.signal(Signal::KILL)?;
+        cluster.restart_part(active, "launcher")?;
+        std::thread::sleep(asleep);
+        let status = std::fs::read_to_string(status).map_err(|e| e.to_string())?;
+        if !status.contains(") T ") || cluster.part(active, "launcher")?.id() == launched {
+            return Err(format!("no frozen agent, or no other launcher: {status}"));
+        }
+        cluster.part(active, "agent")?.signal(Signal::CONT)?;
+        cluster.until_served()?;
+        cluster.until_whole()?;
+        if cluster.times_up(fault)? < 2 {
+            return Err("the address never went away".into());
+        }
+        pauses.push(outage(cluster, fault).as_ms());
+    }
+    Ok(format!("outages of {pauses:?} ms; {}", verdict(cluster)?))
+}
+
 /// Nobody starts it again: the coordinator gives the node up.
 pub(super) fn a_launcher_that_stays_away_loses_its_service_to_another_node(
     cluster: &mut Cluster,
