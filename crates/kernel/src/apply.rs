@@ -71,12 +71,16 @@ impl Kernel {
     /// Longer leases that a state image tells of, at the start or from a coordinator: none of their
     /// entries will be applied here, and they may run still (rules 4 and 7).
     pub(crate) fn wait_out_image(&mut self, pulse: &mut Pulse, now: Now) {
-        if let Some(longer) = &self.state.longer {
-            pulse.predecessors_may_use(now.moment, longer.profile.timers());
-        }
+        self.wait_out_longer(pulse, now);
         for (replica, absence) in &self.state.absences {
             let span = Span::from_ms(absence.for_ms);
             pulse.granted_for_absence(now.moment, *replica, span);
+        }
+    }
+
+    fn wait_out_longer(&self, pulse: &mut Pulse, now: Now) {
+        if let Some(longer) = &self.state.longer {
+            pulse.predecessors_may_use(now.moment, longer.profile.timers());
         }
     }
 
@@ -179,6 +183,7 @@ impl Kernel {
         if timers != *pulse.timers() {
             pulse.set_timers(now.moment, timers);
         }
+        self.wait_out_longer(pulse, now);
         out.push(Output::Reconfigured);
     }
 

@@ -114,6 +114,15 @@ impl Timers {
             back_off: Span::from_ms(lease_ms * 2),
         }
     }
+
+    /// For how long leases by these timers may run on once others were decided: a coordinator that
+    /// applies nothing (its disk stalls, the others go on) grants by them until its newest barrier
+    /// is too old and its authority over, and what it granted last runs for a lease. One more
+    /// covers drift and the time from proposal to commit.
+    #[must_use]
+    pub fn outlive(&self) -> Span {
+        self.barrier_limit + self.promise + self.lease * 2
+    }
 }
 
 #[cfg(test)]

@@ -78,8 +78,7 @@ impl World {
         }
     }
 
-    /// L3: what fails is not tried again and again without a pause, with a failure each time for
-    /// everybody's log.
+    /// L3: what fails, or cannot be done now, is not tried again and again without a pause.
     pub(crate) fn check_pace(&mut self, n: usize, r: usize) {
         let (since, count) = self.nodes[n].starts[r];
         let fresh = self.now - since > 1_000 * MILLI;

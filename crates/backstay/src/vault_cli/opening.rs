@@ -124,6 +124,19 @@ fn state() -> PathBuf {
     place("/var/lib", "XDG_STATE_HOME", ".local/state").join("vault")
 }
 
+/// Takes as many file descriptors as this process may have: a restore holds directories and files
+/// open that wait for their writers. Where the system refuses, the usual thousand has to do.
+pub(crate) fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, all) {
+            eprintln!("warning: the limit of open files could not be raised: {error}");
+        }
+    }
+}
+
 /// Keeps keys out of core dumps; a system that refuses is told of, and the work goes on.
 pub(crate) fn protect_memory() {
     if let Err(error) = secret::forbid_core_dumps() {

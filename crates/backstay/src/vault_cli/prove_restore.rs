@@ -1,7 +1,7 @@
 //! `vault prove-restore`: restores a backup into a scratch place, has it checked, and only then
 //! calls it proven.
 
-use super::opening::{RepositoryArgs, Which, protect_memory, readers};
+use super::opening::{RepositoryArgs, Which, protect_memory, readers, take_descriptors};
 use super::output::{Output, size, timed};
 use super::{CliResult, cluster};
 use clap::Args;
@@ -94,6 +94,7 @@ impl Drop for Scratch {
 /// Where the backup could not be restored, or is not what it must be: it is not proven then.
 pub(crate) fn run(args: &ProveRestoreArgs, output: Output) -> CliResult {
     protect_memory();
+    take_descriptors();
     let mut repository = args.opening.open()?;
     let (seq, backup) = args.which.find(&repository)?;
     let backup = backup.clone();

@@ -1,6 +1,6 @@
 //! `restore`: brings a backup, a path or a file back.
 
-use super::opening::{RepositoryArgs, Which, protect_memory, readers};
+use super::opening::{RepositoryArgs, Which, protect_memory, readers, take_descriptors};
 use super::output::{Output, hex, moment, rate, size, timed, with_progress};
 use super::{CliResult, EXIT_FOUND};
 use clap::Args;
@@ -89,6 +89,7 @@ struct Statement {
 /// Where the restore could not begin, or a file for standard output is lost.
 pub(crate) fn run(args: &RestoreArgs, output: Output) -> CliResult {
     protect_memory();
+    take_descriptors();
     let repository = args.opening.open()?;
     if super::restore_postgres::is_meant(args, &repository) {
         return super::restore_postgres::run(args, &repository, output);

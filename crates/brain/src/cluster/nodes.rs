@@ -39,7 +39,9 @@ pub(super) fn specify(
     if version != state.spec_version + 1 {
         return None;
     }
+    let before = state.spec.profile;
     set_spec(state, version, spec, text, plants);
+    remember_longer(state, before);
     Some(Some(EventKind::Applied { version }))
 }
 
@@ -51,7 +53,6 @@ fn set_spec(
     plants: Plants,
 ) {
     let before = core::mem::replace(&mut state.spec, spec.clone());
-    remember_longer(state, before.profile);
     state.spec_version = version;
     state.spec_text = String::from(text);
     for (name, now) in &state.spec.resources {
@@ -70,15 +71,14 @@ fn set_spec(
     });
 }
 
-/// A coordinator grants by the old profile until it has applied the new one, for a lease at most,
-/// and what it granted runs for another. Cluster time runs no faster than any clock: a third covers
-/// drift and the time from proposal to application.
+/// See [`model::Timers::outlive`]; cluster time runs no faster than any clock.
 fn remember_longer(state: &mut ClusterState, before: Profile) {
-    let lease = before.timers().lease;
+    let timers = before.timers();
+    let lease = timers.lease;
     if lease <= state.spec.timers().lease {
         return;
     }
-    let until = ClusterMs(state.now.0 + lease.as_ms() * 3);
+    let until = ClusterMs(state.now.0 + timers.outlive().as_ms());
     let known = state.longer.unwrap_or(LongerProfile { profile: before, until });
     let longer = known.profile.timers().lease > lease;
     let profile = if longer { known.profile } else { before };

@@ -136,7 +136,7 @@ impl Member {
         age: Span,
     ) {
         let Some(instance) = self.instances.remove(resource) else { return };
-        let was_to_act = !asked && instance.phase == InstancePhase::Starting;
+        let was_starting = !asked && instance.phase == InstancePhase::Starting;
         let mut epoch = instance.epoch;
         if let Some(epoch) = epoch {
             let ground = match instance.kind {
@@ -144,7 +144,7 @@ impl Member {
                 ResourceKind::Address(_) => EvidenceGround::AddressGone,
             };
             self.burn(now.before(age), resource, epoch, ground);
-        } else if was_to_act {
+        } else if was_starting {
             epoch = self.forgo(now, state, resource);
         }
         if !asked {

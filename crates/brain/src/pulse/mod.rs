@@ -156,10 +156,10 @@ impl Pulse {
         self.wait_for_predecessors(now);
     }
 
-    /// Longer timers were in force lately: what was granted with them may run still. Said by whoever
-    /// applies the change, and by a state image that holds it.
+    /// Longer timers were in force lately: what was granted with them may run still. Said by
+    /// whoever applies the change, and by a state image that holds it.
     pub fn predecessors_may_use(&mut self, now: Moment, timers: Timers) {
-        let until = now + timers.lease * 2;
+        let until = now + timers.outlive();
         let known = self.longer.filter(|(_, until)| now < *until);
         self.longer = Some(match known {
             Some((longer, known)) if longer.lease > timers.lease => (longer, known.max(until)),

@@ -69,7 +69,6 @@ pub struct ClusterState {
     pub absences: BTreeMap<ReplicaId, Absence>,
     /// The profile with the longest lease that may have been granted with, besides the present
     /// one: a shorter one was applied lately.
-    #[serde(default)]
     pub longer: Option<LongerProfile>,
     /// Members of an earlier generation that have not come back.
     pub awaited: BTreeMap<NodeName, Awaited>,

@@ -40,6 +40,10 @@ impl Store for PacedStore {
         Ok(())
     }
 
+    fn let_go(&self, name: &ObjectName) {
+        self.store.let_go(name);
+    }
+
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
         self.store.size(name)
     }

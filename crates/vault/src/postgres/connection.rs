@@ -27,6 +27,8 @@ const ROWS_MAX: usize = 1 << 20;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long a machine may take to take a connection, and for each step of TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long each answer of a login may take: a server gives up after a minute, too.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// After so much silence it is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(30);
 const COPY_BOTH_TAG: u8 = b'W';
@@ -130,10 +132,10 @@ impl Connection {
             }
             Endpoint::Tls(host, port, check) => {
                 let socket = connect_by_name(&host, port).map_err(failed)?;
-                Box::new(tls::begin(socket, &host, check, info.files())?)
+                Box::new(tls::begin(socket, info, check)?)
             }
         };
-        stream.set_wait(Some(ANSWER_TIMEOUT)).map_err(failed)?;
+        stream.set_wait(Some(LOGIN_TIMEOUT)).map_err(failed)?;
         let input = BytesMut::with_capacity(READ_BYTES);
         let scratch = vec![0; READ_BYTES];
         let mut connection = Connection { stream, input, scratch, shown, warnings: Vec::new() };
@@ -142,6 +144,7 @@ impl Connection {
         all.extend(parameters);
         connection.send(|out| frontend::startup_message(all.iter().copied(), out))?;
         connection.log_in(info)?;
+        connection.set_patience(ANSWER_TIMEOUT)?;
         Ok(connection)
     }
 
@@ -431,7 +434,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     sockopt::set_tcp_keepidle(&stream, SILENCE)?;
     sockopt::set_tcp_keepintvl(&stream, SILENCE / 3)?;
     sockopt::set_tcp_keepcnt(&stream, 3)?;
-    // Until TLS stands or the server has greeted, answers are short.
+    // For the steps of TLS.
     stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
     Ok(stream)
 }

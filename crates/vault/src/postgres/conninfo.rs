@@ -6,6 +6,12 @@ use secrecy::{ExposeSecret, SecretString};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+/// `sslrootcert` for the authorities that the system believes.
+pub(super) const SYSTEM: &str = "system";
+
+/// What libpq would take from the environment and we would have to ignore.
+const NOT_OURS: [&str; 4] = ["PGSSLCRL", "PGSSLCRLDIR", "PGCHANNELBINDING", "PGREQUIREAUTH"];
+
 /// Where Debian's servers put their socket.
 const SOCKET_FOLDER: &str = "/var/run/postgresql";
 
@@ -64,6 +70,9 @@ impl ConnInfo {
             let write = "write pairs like `host=/run/postgresql port=5432 user=postgres`";
             VaultError::Refused(format!("{what}; {write}"))
         };
+        if let Some(name) = NOT_OURS.into_iter().find(|name| variable(name).is_some()) {
+            return Err(bad(format!("{name} asks for a check that we don't make: unset it")));
+        }
         let take = |name: &str, default: &str| variable(name).unwrap_or(default.to_owned());
         let user = take("PGUSER", "postgres");
         // As libpq has it: what lies in the user's own directory is used.
@@ -138,11 +147,12 @@ impl ConnInfo {
         };
         let tls = |check| Ok(Endpoint::Tls(self.host.clone(), self.port, check));
         let mode = self.sslmode.as_deref();
+        // The system's authorities certify anybody: without the name they say nothing.
+        let own_root = self.files.root.as_ref().is_some_and(|root| root.as_os_str() != SYSTEM);
         match (mode, here) {
             (Some("verify-full"), _) | (None, None) => tls(Check::Name),
-            (Some("verify-ca"), _) => tls(Check::Issuer),
             // As libpq has it: where an authority is named, it is asked.
-            (Some("require"), _) if self.files.root.is_some() => tls(Check::Issuer),
+            (Some("verify-ca" | "require"), _) if own_root => tls(Check::Issuer),
             (None | Some("disable" | "allow" | "prefer"), Some(ip)) => {
                 Ok(Endpoint::Loopback(ip, self.port))
             }
@@ -151,9 +161,9 @@ impl ConnInfo {
                  clear. Leave sslmode away (verify-full), or give the near end of a tunnel",
                 self.host
             ))),
-            (Some("require"), _) => Err(VaultError::Refused(
-                "sslmode=require asks nobody who the server is: write verify-full, or verify-ca \
-                 with the server's own certificate or its authority's as sslrootcert"
+            (Some("verify-ca" | "require"), _) => Err(VaultError::Refused(
+                "this sslmode leaves open who the server is: write verify-full, or verify-ca with \
+                 the server's own certificate or its authority's as sslrootcert"
                     .to_owned(),
             )),
             (Some(other), _) => {
@@ -214,6 +224,8 @@ mod tests {
         assert!(!format!("{info:?}").contains("it's"), "{info:?}");
         assert!(parse("sslcompression=1").is_err());
         assert!(parse("host='open").is_err());
+        let asks = |name: &str| (name == "PGSSLCRL").then(|| "/etc/crl.pem".to_owned());
+        assert!(ConnInfo::parse_with("", asks).unwrap_err().to_string().contains("PGSSLCRL"));
     }
 
     #[test]
@@ -233,14 +245,17 @@ mod tests {
         );
         assert_eq!(at("host=db.example.org").unwrap(), tls("db.example.org", Check::Name));
         assert_eq!(at("host=10.0.0.1").unwrap(), tls("10.0.0.1", Check::Name));
-        assert_eq!(at("host=10.0.0.1 sslmode=verify-ca").unwrap(), tls("10.0.0.1", Check::Issuer));
-        let named = "host=10.0.0.1 sslmode=require sslrootcert=/etc/ca.pem";
-        assert_eq!(at(named).unwrap(), tls("10.0.0.1", Check::Issuer));
+        for mode in ["verify-ca", "require"] {
+            let named = format!("host=10.0.0.1 sslmode={mode} sslrootcert=/etc/ca.pem");
+            assert_eq!(at(&named).unwrap(), tls("10.0.0.1", Check::Issuer));
+        }
         for (mode, why) in [
             ("disable", "in the clear"),
             ("allow", "in the clear"),
             ("prefer", "in the clear"),
             ("require", "who the server is"),
+            ("verify-ca", "who the server is"),
+            ("verify-ca sslrootcert=system", "who the server is"),
             ("verify", "no sslmode"),
         ] {
             let refused = at(&format!("host=db.example.org sslmode={mode}")).unwrap_err();

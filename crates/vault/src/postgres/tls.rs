@@ -1,8 +1,8 @@
 //! TLS towards a server. The vault knows whom it talks to, or it doesn't talk: what it is sent
 //! becomes what is restored.
 
-use super::connection::Stream;
-use super::conninfo::SslFiles;
+use super::connection::{Stream, failure};
+use super::conninfo::{ConnInfo, SYSTEM, SslFiles};
 use crate::error::{Result, VaultError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -28,8 +28,6 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const ALPN: &[u8] = b"postgresql";
 /// Room for one read: a record and its frame.
 const RAW_BYTES: usize = 64 << 10;
-/// `sslrootcert` for the authorities that the system believes.
-const SYSTEM: &str = "system";
 
 /// How much of a server's certificate is checked; its issuer always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +41,30 @@ pub(super) enum Check {
 /// Asks for TLS and shakes hands.
 ///
 /// # Errors
-/// Where the server has none, its certificate is not what was asked for, or a file is not.
-pub(super) fn begin(
-    mut socket: TcpStream,
-    host: &str,
-    check: Check,
-    files: &SslFiles,
-) -> Result<TlsStream> {
+/// [`VaultError::Refused`] where the server has none, its certificate is not what was asked for, or
+/// a file is not: nothing that passes by itself. [`VaultError::Postgres`] where the connection fails
+/// or the server can't right now.
+pub(super) fn begin(mut socket: TcpStream, info: &ConnInfo, check: Check) -> Result<TlsStream> {
+    let (host, files) = (info.host.as_str(), info.files());
     let config = config(check, files)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| refused(format!("`{host}` is no name that a certificate can hold")))?;
-    let failed = |error: io::Error| refused(format!("TLS with {host}: {error}"));
+    let failed = |error: io::Error| {
+        let what = format!("TLS with {host}: {error}");
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(_)) => refused(what),
+            _ => failure(&info.shown(), what),
+        }
+    };
     socket.write_all(&SSL_REQUEST).map_err(failed)?;
     // One byte and no more: what followed it in the clear would be somebody else's.
     let mut answer = [0];
     socket.read_exact(&mut answer).map_err(failed)?;
+    if answer == *b"E" {
+        // It ends the connection with a text that nobody has vouched for.
+        let what = "the server can't take a connection right now";
+        return Err(failure(&info.shown(), what));
+    }
     if answer != *b"S" {
         let what = "the server has no TLS (`ssl = on` in its configuration), or something between \
                     answers for it";
@@ -230,7 +237,11 @@ impl Shared {
     /// session stays locked.
     fn flush(&self, session: &mut ClientConnection) -> io::Result<()> {
         while session.wants_write() {
-            session.write_tls(&mut &self.socket)?;
+            match session.write_tls(&mut &self.socket) {
+                // The session has taken the bytes: whoever wrote them must not write them again.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                sent => drop(sent?),
+            }
         }
         Ok(())
     }
@@ -246,31 +257,41 @@ pub(super) struct TlsStream {
 }
 
 impl Read for TlsStream {
+    /// All that has arrived, as one read in the clear brings it: who streams a log syncs once for it.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut length = 0;
         loop {
-            {
-                let mut session = self.shared.session();
-                match session.reader().read(out) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    other => return other,
-                }
-                if self.from < self.to {
-                    let mut rest = &self.raw[self.from..self.to];
-                    self.from += session.read_tls(&mut rest)?;
-                    let told = session.process_new_packets();
-                    // An alert tells the other side why, if it still listens.
-                    let flushed = self.shared.flush(&mut session);
-                    told.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                    flushed?;
-                    continue;
-                }
+            let mut session = self.shared.session();
+            match session.reader().read(&mut out[length..]) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if length == 0 => return Err(e),
+                // No more will come, or not now; the next read says which.
+                Err(_) | Ok(0) => return Ok(length),
+                Ok(more) => length += more,
             }
+            if length == out.len() {
+                return Ok(length);
+            }
+            if self.from < self.to {
+                let mut rest = &self.raw[self.from..self.to];
+                self.from += session.read_tls(&mut rest)?;
+                let told = session.process_new_packets();
+                // An alert tells the other side why, if it still listens.
+                let flushed = self.shared.flush(&mut session);
+                told.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                flushed?;
+                continue;
+            }
+            if length > 0 {
+                return Ok(length);
+            }
+            drop(session);
             // Waits without the session, so that others can write meanwhile.
-            let length = (&self.shared.socket).read(&mut self.raw)?;
-            if length == 0 {
+            let arrived = (&self.shared.socket).read(&mut self.raw)?;
+            if arrived == 0 {
                 return Ok(0);
             }
-            (self.from, self.to) = (0, length);
+            (self.from, self.to) = (0, arrived);
         }
     }
 }

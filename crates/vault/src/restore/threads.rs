@@ -27,7 +27,7 @@ const TASKS_MAX: usize = 16;
 
 /// Bytes and files between writing and leaving the page cache.
 const BEHIND_BYTES_MAX: u64 = 64 << 20;
-const BEHIND_FILES_MAX: usize = 256;
+const BEHIND_FILES_MAX: usize = 128;
 
 /// Paths with what happened to them, and how many more.
 type Notes = (Vec<(String, String)>, u64);

@@ -25,6 +25,8 @@ const PART_EXTENTS: usize = 256;
 /// Small files handed to a writer together.
 const BATCH_FILES_MAX: usize = 64;
 const BATCH_BYTES_MAX: u64 = 1 << 20;
+/// Directories of one batch: each is an open descriptor, as long as the batch waits.
+const BATCH_DIRECTORIES_MAX: usize = 16;
 
 /// The walk.
 pub(super) struct Walker<'r, 'a> {
@@ -33,6 +35,7 @@ pub(super) struct Walker<'r, 'a> {
     tasks: Sender<Task>,
     batch: Vec<Small>,
     batch_bytes: u64,
+    batch_directories: usize,
     near: Option<(Vec<u8>, Arc<OwnedFd>)>,
     /// The path in the backup that the target stands for.
     base: Vec<u8>,
@@ -47,7 +50,8 @@ impl<'r, 'a> Walker<'r, 'a> {
         let parts: Vec<&[u8]> =
             restore.request.path.split(|b| *b == b'/').filter(|n| !n.is_empty()).collect();
         let base = parts.join(&b'/');
-        Walker { restore, backup, tasks, batch: Vec::new(), batch_bytes: 0, near: None, base }
+        let (batch, batch_bytes, batch_directories) = (Vec::new(), 0, 0);
+        Walker { restore, backup, tasks, batch, batch_bytes, batch_directories, near: None, base }
     }
 
     /// Where an entry of the backup lies below the target.
@@ -184,9 +188,14 @@ impl<'r, 'a> Walker<'r, 'a> {
         if size_bytes > LARGE_BYTES {
             return self.large(small);
         }
+        let last = self.batch.last().map(|last| &last.directory);
+        let other = last.is_none_or(|last| !Arc::ptr_eq(last, &small.directory));
+        self.batch_directories += usize::from(other);
         self.batch.push(small);
         self.batch_bytes += size_bytes;
-        let full = self.batch.len() >= BATCH_FILES_MAX || self.batch_bytes >= BATCH_BYTES_MAX;
+        let full = self.batch.len() >= BATCH_FILES_MAX
+            || self.batch_bytes >= BATCH_BYTES_MAX
+            || self.batch_directories >= BATCH_DIRECTORIES_MAX;
         if full { self.flush() } else { Ok(()) }
     }
 
@@ -195,6 +204,7 @@ impl<'r, 'a> Walker<'r, 'a> {
             return Ok(());
         }
         self.batch_bytes = 0;
+        self.batch_directories = 0;
         let batch = std::mem::take(&mut self.batch);
         self.tasks.send(Task::Small(batch)).map_err(|_| gone())
     }

@@ -94,6 +94,10 @@ impl Store for FailpointStore {
         self.inner.get_range(name, offset, out)
     }
 
+    fn let_go(&self, name: &ObjectName) {
+        self.inner.let_go(name);
+    }
+
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
         self.inner.size(name)
     }

@@ -73,8 +73,8 @@ impl LocalStore {
     }
 }
 
-/// A repository does not take the page cache from those whom it serves: what was written is not
-/// needed again soon, and what is verified later comes from the disk and not from memory.
+/// What a repository writes and reads at once does not stay in the page cache, which belongs to
+/// those whom it serves: it is not needed again soon.
 fn leave_no_cache(file: &File, offset: u64, length: usize) {
     let length = length as u64;
     if length >= UNCACHED_BYTES_MIN {
@@ -149,6 +149,13 @@ impl Store for LocalStore {
         })?;
         leave_no_cache(&file, offset, out.len());
         Ok(())
+    }
+
+    fn let_go(&self, name: &ObjectName) {
+        if let Ok(file) = self.open_object(name) {
+            // Without a length it is the whole file. Where it can't be opened, reading says so.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        }
     }
 
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {

@@ -132,6 +132,10 @@ pub trait Store: Send + Sync {
     /// As [`Store::get`], and where the object is too short.
     fn get_range(&self, name: &ObjectName, offset: u64, out: &mut [u8]) -> Result<(), StoreError>;
 
+    /// Lets go of what this machine's memory may hold of the object, so that the next read of it
+    /// comes from where it is kept. A hint, where there is such a memory.
+    fn let_go(&self, _name: &ObjectName) {}
+
     /// The object's length.
     ///
     /// # Errors

@@ -83,6 +83,10 @@ impl Store for PatientStore {
         self.patiently(|store| store.get_range(name, offset, out))
     }
 
+    fn let_go(&self, name: &ObjectName) {
+        self.store.let_go(name);
+    }
+
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
         self.patiently(|store| store.size(name))
     }

@@ -186,6 +186,7 @@ impl<'a> PackReader<'a> {
             return Err(VaultError::damaged(&name, "it is larger than any pack"));
         }
         self.bytes.resize(size_bytes as usize, 0);
+        self.store.let_go(&name);
         self.store.get_range(&name, 0, &mut self.bytes)?;
         self.request.bytes_read.fetch_add(size_bytes, Ordering::Relaxed);
         result.bytes = size_bytes;

@@ -11,7 +11,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use vault::error::explain;
+use vault::error::{VaultError, explain};
 use vault::postgres::recovery::Target;
 use vault::postgres::{ConnInfo, Connection};
 use vault::verify::Depth;
@@ -173,8 +173,8 @@ pub(crate) fn who_is_not_the_server() {
     assert!(what.contains("no encryption") || what.contains("SSL off"), "{what}");
 
     show(&server, &ours.certify("localhost", true));
-    let what = refused(&info(port, "localhost", &full));
-    assert!(what.contains("expired"), "{what}");
+    let error = Connection::open(&info(port, "localhost", &full)).err().unwrap();
+    assert!(matches!(&error, VaultError::Refused(what) if what.contains("expired")), "{error:?}");
     show(&server, &theirs.certify("localhost", false));
     assert!(refused(&info(port, "localhost", &full)).contains("UnknownIssuer"));
 
@@ -192,8 +192,17 @@ pub(crate) fn who_is_not_the_server() {
     clients_show_theirs(&server, &ours, folder.path());
     reload(&server, "off");
     assert!(refused(&info(port, "localhost", &full)).contains("no TLS"));
-    for answer in [&b"N"[..], b"S and whatever comes to mind", b""] {
-        refused(&info(impostor(answer), "localhost", &full));
+    // What may pass is tried again, a stream goes on by that; what will not is the end.
+    for (answer, passes) in [
+        (&b"N"[..], false),
+        (b"E0the server is too busy", true),
+        (b"S and whatever comes to mind", true),
+        (b"S", true),
+        (b"", true),
+    ] {
+        let error = Connection::open(&info(impostor(answer), "localhost", &full)).err().unwrap();
+        assert_eq!(matches!(error, VaultError::Postgres { .. }), passes, "{answer:?}: {error:?}");
+        assert_eq!(matches!(error, VaultError::Refused(_)), !passes, "{answer:?}: {error:?}");
     }
 }
 
