@@ -39,8 +39,8 @@ pub(super) fn a_killed_launcher_takes_its_address_with_it(cluster: &mut Cluster)
 }
 
 /// What an agent decided by one launcher's list must not reach the next launcher, whose list is
-/// another: it would run what the agent calls gone. The agent sleeps while its launcher is replaced,
-/// and wakes at once, within its lease, about its end, and after it.
+/// another: it would run what the agent calls gone. The agent sleeps while its launcher is
+/// replaced, and wakes at once, within its lease, about its end, and after it.
 pub(super) fn a_launcher_that_is_replaced_under_a_frozen_agent_runs_nothing_twice(
     cluster: &mut Cluster,
 ) -> Done<String> {

@@ -19,7 +19,8 @@ const CLIENTS: u32 = 4;
 const SECONDS: u32 = 10;
 const COMMITS: usize = 100;
 /// Some 800 MB of log.
-const REPLAYED: &str = "CREATE TABLE replayed AS SELECT n, repeat(md5(n::text), 8) AS text FROM generate_series(1, 2500000) n";
+const REPLAYED: &str = "CREATE TABLE replayed AS SELECT n, repeat(md5(n::text), 8) AS text \
+                        FROM generate_series(1, 2500000) n";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is there and how it is called.

@@ -41,9 +41,9 @@ pub(super) enum Check {
 /// Asks for TLS and shakes hands.
 ///
 /// # Errors
-/// [`VaultError::Refused`] where the server has none, its certificate is not what was asked for, or
-/// a file is not: nothing that passes by itself. [`VaultError::Postgres`] where the connection fails
-/// or the server can't right now.
+/// [`VaultError::Refused`] where the server has none, its certificate is not what was asked for,
+/// or a file is not: nothing that passes by itself. [`VaultError::Postgres`] where the connection
+/// fails or the server can't right now.
 pub(super) fn begin(mut socket: TcpStream, info: &ConnInfo, check: Check) -> Result<TlsStream> {
     let (host, files) = (info.host.as_str(), info.files());
     let config = config(check, files)?;
@@ -257,7 +257,7 @@ pub(super) struct TlsStream {
 }
 
 impl Read for TlsStream {
-    /// All that has arrived, as one read in the clear brings it: who streams a log syncs once for it.
+    /// All that has arrived, as one read in the clear brings it: a stream syncs once for it.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
         loop {
