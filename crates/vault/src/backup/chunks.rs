@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// New chunks whose places are kept in memory before a segment is written.
-const PENDING_ENTRIES_MAX: usize = 128 << 10;
+const PENDING_ENTRIES_MAX: usize = 64 << 10;
 const CLAIM_SHARDS: usize = 64;
 
 /// Progress, readable while a backup runs.
