@@ -304,8 +304,8 @@ fn the_longest_profile_that_was_in_force_lately_is_remembered_until_its_leases_h
     assert_eq!(log.state.longer, None, "nobody granted before the cluster began");
     assert_eq!(apply_profile(&mut log, Profile::Wan), None, "a longer one takes nothing back");
     log.at_ms = 1_000;
-    // Four leases until a coordinator that applies nothing gives up, one of authority, one that
-    // was granted with the last of it, one for drift.
+    // Four leases until a coordinator that applies nothing gives up, half a one of authority, one
+    // that was granted with the last of it, one for drift.
     assert_eq!(apply_profile(&mut log, Profile::Cloud), Some((Profile::Wan, 53_000)));
     log.at_ms = 2_000;
     assert_eq!(apply_profile(&mut log, Profile::Lan), Some((Profile::Wan, 53_000)));

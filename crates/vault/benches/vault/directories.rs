@@ -199,20 +199,19 @@ fn words(program: &Path, line: &str) -> Command {
     command
 }
 
+/// Whether there is such a program; one that is left out is said.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let mut command = Command::new(program);
+    let asked = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if asked.is_err() {
+        println!("without {program}: it is not installed");
+    }
+    asked.is_ok()
+}
+
 /// Ours, and those that are installed.
 fn tools(vault: &Path, scratch: &Path) -> Vec<Tool> {
-    let is_there = |tool: &Tool| {
-        let asked = Command::new(tool.name)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if asked.is_err() {
-            println!("without {}: it is not installed", tool.name);
-        }
-        asked.is_ok()
-    };
-    let others = [restic(scratch), borg(scratch)].into_iter().filter(is_there);
+    let others = [restic(scratch), borg(scratch)].into_iter().filter(|t| is_installed(t.name));
     [ours(vault, scratch)].into_iter().chain(others).collect()
 }
 

@@ -5,7 +5,7 @@
 //! streaming costs, beside pg_receivewal.
 
 use crate::cluster::{Server, as_owner, give, programs};
-use crate::directories::{Cost, Outcome, folder_mb, measure};
+use crate::directories::{Cost, Outcome, folder_mb, is_installed, measure};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,10 +51,6 @@ pub(crate) fn run(program: &Path, scratch: &Path, scale: u64, runs: u64) -> Outc
     Ok(())
 }
 
-fn pgbackrest_is_there() -> bool {
-    Command::new("pgbackrest").arg("version").stdout(Stdio::null()).status().is_ok()
-}
-
 impl Bench<'_> {
     fn put(&mut self, what: &'static str, tool: &'static str, value: f64) {
         println!("{what:<36} {tool:<16} {value:.3}");
@@ -84,7 +80,7 @@ impl Bench<'_> {
     }
 
     fn once(&mut self, scale: u64) -> Outcome<()> {
-        let theirs = pgbackrest_is_there();
+        let theirs = is_installed("pgbackrest");
         let config = self.folder.join("pgbackrest.conf");
         let archive = format!(
             "archive_mode = on\narchive_command = '{}'\n",

@@ -6,7 +6,7 @@ use super::conninfo::{ConnInfo, SYSTEM, SslFiles};
 use crate::error::{Result, VaultError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -86,7 +86,8 @@ fn refused(what: String) -> VaultError {
 fn config(check: Check, files: &SslFiles) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let believed = Believed::read(files)?;
-    let verifier = Verifier { believed, check, provider: Arc::clone(&provider) };
+    let known = provider.signature_verification_algorithms;
+    let verifier = Verifier { believed, check, known };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| refused(e.to_string()))?
@@ -162,7 +163,7 @@ impl Believed {
 struct Verifier {
     believed: Believed,
     check: Check,
-    provider: Arc<CryptoProvider>,
+    known: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -180,7 +181,7 @@ impl ServerCertVerifier for Verifier {
             &self.believed.roots,
             intermediates,
             now,
-            self.provider.signature_verification_algorithms.all,
+            self.known.all,
         );
         match issued {
             // A server's own certificate was named as what is believed, as `openssl req -x509`
@@ -202,8 +203,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
+        verify_tls12_signature(message, certificate, signed, &self.known)
     }
 
     fn verify_tls13_signature(
@@ -212,12 +212,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
+        verify_tls13_signature(message, certificate, signed, &self.known)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.known.supported_schemes()
     }
 }
 

@@ -120,7 +120,7 @@ pub(crate) fn opens_at_every_point() {
     assert!(report.is_intact(), "{:?}", report.findings);
     fs::remove_dir_all(&space).unwrap();
     let (lsn, digest) = points.swap_remove(1);
-    let restored = restore(&vault, folder.path(), Target::Lsn(lsn));
+    let restored = restore(&vault, folder.path(), Target::Lsn(lsn), 1);
     assert_eq!(restored.one(DIGEST), digest);
     assert_eq!(restored.one("SELECT count(*) FROM there"), "5000");
     let scratch = folder.path().to_str().unwrap();
@@ -133,7 +133,8 @@ pub(crate) fn opens_at_every_point() {
     assert!(code == 1 && said.contains("--target"), "{said}");
 }
 
-pub(crate) fn restore(vault: &Vault, folder: &Path, target: Target) -> Server {
+/// Restores into a place of its own; the backup has so many tablespaces.
+pub(crate) fn restore(vault: &Vault, folder: &Path, target: Target, expected: usize) -> Server {
     let place = folder.join("back");
     fs::create_dir(&place).unwrap();
     let plan = vault.plan(target).unwrap();
@@ -149,6 +150,7 @@ pub(crate) fn restore(vault: &Vault, folder: &Path, target: Target) -> Server {
         workers: 2,
         counters: Arc::new(RestoreCounters::default()),
     };
+    assert_eq!(request.spaces.len(), expected);
     assert!(recover(&repository, &plan, &request).unwrap().is_complete());
     Server::start(&place, &request.target, &["archive_mode=off"])
 }

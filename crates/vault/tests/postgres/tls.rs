@@ -20,9 +20,7 @@ use vault::wal::stream::Event;
 /// What clients have to say, and what they have to show.
 const CLIENTS: &str = "local all all trust\nlocal replication all trust\n\
                        hostssl all,replication certified 127.0.0.1/32 cert\n\
-                       hostssl all,replication all 127.0.0.1/32 scram-sha-256\n\
-                       hostssl replication certified 127.0.0.1/32 cert\n\
-                       hostssl replication all 127.0.0.1/32 scram-sha-256\n";
+                       hostssl all,replication all 127.0.0.1/32 scram-sha-256\n";
 const ROLES: &[&str] = &[
     "CREATE ROLE far REPLICATION LOGIN PASSWORD 'it is far'",
     "CREATE ROLE certified REPLICATION LOGIN",
@@ -144,7 +142,7 @@ pub(crate) fn backed_up() {
     server.kill();
     vault.repository.refresh().unwrap();
     assert!(vault.verify(Depth::Bytes).is_intact());
-    assert_eq!(restore(&vault, folder.path(), Target::Latest).one(DIGEST), digest);
+    assert_eq!(restore(&vault, folder.path(), Target::Latest, 0).one(DIGEST), digest);
 }
 
 pub(crate) fn who_is_not_the_server() {
