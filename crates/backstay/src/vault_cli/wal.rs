@@ -13,6 +13,7 @@ use std::time::Duration;
 use vault::error::explain;
 use vault::postgres::{ConnInfo, Lsn, SegmentName};
 use vault::repository::Repository;
+use vault::wal::ahead::{self, Queue};
 use vault::wal::stream::{Event, StreamRequest};
 use vault::wal::{Archive, Catalog, Fetched, WalMemory, fetch_history, fetch_segment, stream_id};
 use vault::{Result, VaultError};
@@ -93,6 +94,9 @@ pub(crate) struct GetArgs {
     name: String,
     /// Where it goes.
     path: PathBuf,
+    /// Fetch what comes after it into the queue that a recovering server takes it from.
+    #[arg(long, hide = true)]
+    fill_queue: bool,
 }
 
 /// Runs a command.
@@ -203,13 +207,32 @@ fn get(args: &GetArgs) -> CliResult {
         eprintln!("error: {what}. Recovery must not go on as if the log ended here");
         Ok(ExitCode::from(EXIT_LOST))
     };
+    let server = ahead::of_caller(&args.path, &args.opening.repository, &args.source);
+    if args.fill_queue {
+        // Where the server is gone meanwhile there is nothing to do.
+        if let Some((queue, server)) = &server {
+            ahead::fill(&args.opening.open_alone()?, &args.source, queue, server)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let queue = server.map(|(queue, _)| queue);
+    if let Some(queue) = &queue {
+        match queue.take(&args.name, &args.path) {
+            Ok(true) => return Ok(ExitCode::SUCCESS),
+            Ok(false) => {}
+            Err(error) => eprintln!("warning: {}", explain(&error)),
+        }
+    }
     let repository = match args.opening.open_alone() {
         Ok(repository) => repository,
         Err(error) => return lost(explain(&error)),
     };
     match fetch(&repository, args) {
-        Ok(Some(bytes)) => {
-            write(&args.path, &bytes)?;
+        Ok(Some(found)) => {
+            write(&args.path, &found.bytes)?;
+            if let Some(queue) = queue.filter(|_| found.more_is_whole) {
+                fetch_ahead(&queue, &args.name);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Ok(None) => Ok(ExitCode::FAILURE),
@@ -217,7 +240,26 @@ fn get(args: &GetArgs) -> CliResult {
     }
 }
 
-fn fetch(repository: &Repository, args: &GetArgs) -> Result<Option<Vec<u8>>> {
+/// Has the next segments fetched while the server replays this one. Without it recovery is
+/// slower, and no less right.
+fn fetch_ahead(queue: &Queue, name: &str) {
+    let started = match queue.tell_asked(name) {
+        Ok(true) => ahead::leave_behind("--fill-queue"),
+        told => told.map(drop),
+    };
+    if let Err(error) = started {
+        eprintln!("warning: nothing is fetched ahead: {}", explain(&error));
+    }
+}
+
+/// A file of a log.
+struct Found {
+    bytes: Vec<u8>,
+    /// Whether it is a segment after which another whole one follows.
+    more_is_whole: bool,
+}
+
+fn fetch(repository: &Repository, args: &GetArgs) -> Result<Option<Found>> {
     let (store, ring) = (&**repository.store(), repository.ring());
     let archive = repository.state().archives.get(&args.source);
     let archive = archive.ok_or_else(|| {
@@ -225,7 +267,8 @@ fn fetch(repository: &Repository, args: &GetArgs) -> Result<Option<Vec<u8>>> {
     })?;
     let catalog = Catalog::load(store, ring, &args.source, archive.system)?;
     if let Some(timeline) = history_of(&args.name) {
-        return fetch_history(store, ring, &catalog, timeline);
+        let history = fetch_history(store, ring, &catalog, timeline)?;
+        return Ok(history.map(|bytes| Found { bytes, more_is_whole: false }));
     }
     let Some(segment) = SegmentName::parse(&args.name, archive.segment_bytes) else {
         return Ok(None);
@@ -241,7 +284,10 @@ fn fetch(repository: &Repository, args: &GetArgs) -> Result<Option<Vec<u8>>> {
     let mark = archive.acknowledged(segment.timeline, segment.start);
     let wanted = mark.unwrap_or_default().min(segment_end);
     match fetch_segment(store, ring, &catalog, segment, archive.segment_bytes)? {
-        Fetched::Found(bytes, stored) if segment.start.0 + stored >= wanted.0 => Ok(Some(bytes)),
+        Fetched::Found(bytes, stored) if segment.start.0 + stored >= wanted.0 => {
+            let more_is_whole = ahead::is_of_use(&catalog, segment, archive.segment_bytes);
+            Ok(Some(Found { bytes, more_is_whole }))
+        }
         Fetched::Absent if wanted <= segment.start => Ok(None),
         _ => Err(VaultError::Refused(format!(
             "segment {} was acknowledged up to {wanted}, and is not all there",

@@ -113,7 +113,7 @@ impl Bench<'_> {
         stream.wait()?;
         self.both(&server, increment, "incr", theirs)?;
         self.restores(theirs)?;
-        self.replays(&server)?;
+        self.replays(&server, theirs)?;
         self.commits(&server)?;
         self.throughput(&server)
     }
@@ -198,10 +198,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// How fast the log is replayed: all of it laid beside the data, and fetched by the server.
-    fn replays(&mut self, server: &Server) -> Outcome<()> {
+    /// How fast the log is replayed: laid beside the data, fetched by the server, fetched from
+    /// pgBackRest's repository (ahead, too), and all of it in the server's own folder already.
+    fn replays(&mut self, server: &Server, theirs: bool) -> Outcome<()> {
         let mut stream = self.stream(server, &[])?;
-        server.run(&[REPLAYED]);
+        server.run(&[REPLAYED, "SELECT pg_switch_wal()"]);
         wait_archived(server)?;
         stream.kill()?;
         stream.wait()?;
@@ -210,13 +211,15 @@ impl Bench<'_> {
         for name in ["ours", "key", "state"] {
             give(&self.folder.join(name));
         }
-        for (way, more) in [("log with it", &["--with-log"][..]), ("log fetched", &[])] {
+        let ways = ["log in place", "log with it", "log fetched", "pgbackrest"];
+        for way in ways.into_iter().filter(|way| theirs || *way != "pgbackrest") {
             let place = self.folder.join("replayed");
             fs::create_dir(&place)?;
             let data = place.join("data");
-            let text = data.display().to_string();
-            let words = [&["restore", "--latest", "--target", &text], more].concat();
-            measure(&mut self.ours(&words))?;
+            match way {
+                "pgbackrest" => self.lay_theirs(server, &data)?,
+                _ => self.lay_ours(way, &data)?,
+            }
             let settings = ["archive_mode=off", "log_min_messages=log", "max_wal_size=4GB"];
             drop(Server::start(&place, &data, &settings));
             let log = fs::read_to_string(data.with_extension("log"))?;
@@ -224,6 +227,38 @@ impl Bench<'_> {
             self.put("replay, MB/s", way, bytes as f64 / 1e6 / seconds);
             fs::remove_dir_all(&place)?;
         }
+        Ok(())
+    }
+
+    /// Restores a database whose log is still to be replayed.
+    fn lay_ours(&self, way: &str, data: &Path) -> Outcome<()> {
+        let text = data.display().to_string();
+        let words = ["restore", "--latest", "--target", &text];
+        let more = if way == "log fetched" { &[][..] } else { &["--with-log"] };
+        measure(&mut self.ours(&[&words, more].concat()))?;
+        if way == "log in place" {
+            let log = data.join("pg_wal");
+            for segment in fs::read_dir(log.join("backstay"))? {
+                let segment = segment?;
+                fs::rename(segment.path(), log.join(segment.file_name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same by pgBackRest, once its archive has all of it.
+    fn lay_theirs(&self, server: &Server, data: &Path) -> Outcome<()> {
+        wait_for(server, "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name ~ 'ready'")?;
+        let config = fs::read_to_string(self.folder.join("pgbackrest.conf"))?;
+        let ahead = self.folder.join("ahead.conf");
+        fs::write(&ahead, config.replace("[bench]", "archive-async=y\n[bench]"))?;
+        fs::create_dir(data)?;
+        give(data);
+        fs::set_permissions(data, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let mut command = as_owner(Path::new("/usr/bin/pgbackrest"));
+        command.arg(format!("--config={}", ahead.display())).arg("--stanza=bench");
+        command.arg(format!("--pg1-path={}", data.display())).arg("restore");
+        measure(&mut command)?;
         Ok(())
     }
 
@@ -319,28 +354,26 @@ fn synchronous(server: &Server, name: &str) {
 fn wait_archived(server: &Server) -> Outcome<()> {
     let end = server.position();
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'backstay' \
+        "SELECT 1 - count(*) FROM pg_stat_replication WHERE application_name = 'backstay' \
          AND flush_lsn >= '{end}'"
     );
-    let begun = Instant::now();
-    while server.one(&sql) == "0" {
-        if begun.elapsed() > PATIENCE {
-            return Err("the stream does not store the log".into());
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    Ok(())
+    wait_for(server, &sql).map_err(|_| "the stream does not store the log".into())
 }
 
 fn wait_streaming(server: &Server, name: &str) -> Outcome<()> {
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_replication WHERE application_name = '{name}' \
+        "SELECT 1 - count(*) FROM pg_stat_replication WHERE application_name = '{name}' \
          AND state = 'streaming'"
     );
+    wait_for(server, &sql).map_err(|_| format!("{name} does not stream").into())
+}
+
+/// Waits until a query says that nothing is left to wait for.
+fn wait_for(server: &Server, left: &str) -> Outcome<()> {
     let begun = Instant::now();
-    while server.one(&sql) == "0" {
+    while server.one(left) != "0" {
         if begun.elapsed() > PATIENCE {
-            return Err(format!("{name} does not stream").into());
+            return Err(format!("waited in vain: {left}").into());
         }
         std::thread::park_timeout(Duration::from_millis(20));
     }

@@ -422,7 +422,7 @@ fn settings(plan: &Plan, request: &RecoverRequest) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let (command, end) = match &request.log {
         Log::Command(command) => (command.clone(), String::new()),
-        Log::Fetched => (format!("cp {LOG_FOLDER}/%f \"%p\""), format!("rm -rf {LOG_FOLDER}")),
+        Log::Fetched => (by_link(), format!("rm -rf {LOG_FOLDER}")),
     };
     let mut lines = vec![
         "# Recovery, written by backstay.".to_owned(),
@@ -441,6 +441,14 @@ fn settings(plan: &Plan, request: &RecoverRequest) -> String {
         Target::Transaction(xid) => lines.push(format!("recovery_target_xid = '{xid}'")),
     }
     format!("\n{}\n", lines.join("\n"))
+}
+
+/// Hands a fetched segment to the server as a second name of the same file. It may be asked for
+/// again after a crash, so it is not moved. The server writes to such a file only once it has made
+/// another segment of it, which is after a point from which it never asks for this one again.
+fn by_link() -> String {
+    let [from, to] = [&format!("{LOG_FOLDER}/%f"), "\"%p\""];
+    format!("ln {from} {to} 2>/dev/null || cp {from} {to}")
 }
 
 /// A time as PostgreSQL reads it.

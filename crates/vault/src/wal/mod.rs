@@ -2,6 +2,7 @@
 //! what was acknowledged. A piece's name says which stretch it holds, so a listing says whether
 //! the log is unbroken; a mark says up to where it has to be.
 
+pub mod ahead;
 mod archive;
 mod catalog;
 pub mod check;

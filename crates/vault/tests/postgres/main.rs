@@ -1,8 +1,10 @@
 //! Databases: backed up, streamed, damaged, restored to any point, against Debian's PostgreSQL.
 //!
-//! Where its programs are missing, every test says that it was ignored. The binary is also the
-//! vault's command line, so that servers under test can call it as their restore_command.
+//! Where its programs are missing, every test that needs one says that it was ignored. The binary
+//! is also the vault's command line, so that servers under test can call it as their
+//! restore_command.
 
+mod ahead;
 mod base;
 mod cluster;
 #[path = "../common/command_line.rs"]
@@ -24,7 +26,25 @@ use std::process::{Command, ExitCode};
 /// The one that needs `strace`, too.
 const RESTORE_KILLED: &str = "a_restore_killed_at_every_write_goes_on";
 
-/// Every test: its name as a sentence, and what it does.
+/// Those that need no server.
+const WITHOUT_SERVER: &[(&str, fn())] = &[
+    (
+        "what_is_ready_for_a_server_is_the_log_and_no_more",
+        ahead::what_is_ready_is_the_log_and_no_more,
+    ),
+    ("a_log_is_fetched_ahead_on_another_timeline", ahead::another_timeline_is_followed),
+    (
+        "a_damaged_segment_ahead_stops_recovery_where_it_is",
+        ahead::a_damaged_segment_ahead_stops_where_it_is,
+    ),
+    ("what_is_fetched_ahead_goes_with_its_server", ahead::a_queue_goes_with_its_server),
+    (
+        "what_a_dead_process_fetched_ahead_harms_nothing",
+        ahead::what_a_dead_process_left_harms_nothing,
+    ),
+];
+
+/// Every other test: its name as a sentence, and what it does.
 const TESTS: &[(&str, fn())] = &[
     ("a_base_backup_made_under_load_opens_and_adds_up", base::under_load),
     ("an_increment_stores_changed_blocks_and_is_whole", base::increment),
@@ -85,14 +105,16 @@ fn main() -> ExitCode {
     if no_strace {
         println!("IGNORED {RESTORE_KILLED}: install the Debian package strace");
     }
-    let trial = |(name, test): &(&'static str, fn())| {
+    let trial = |(name, test): &(&'static str, fn()), needs_server: bool| {
         let test = *test;
         let run = move || {
             test();
             Ok::<(), Failed>(())
         };
-        let ignored = missing || (no_strace && *name == RESTORE_KILLED);
+        let ignored = (missing && needs_server) || (no_strace && *name == RESTORE_KILLED);
         Trial::test(*name, run).with_ignored_flag(ignored)
     };
-    libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect()).exit_code()
+    let with = TESTS.iter().map(|test| trial(test, true));
+    let without = WITHOUT_SERVER.iter().map(|test| trial(test, false));
+    libtest_mimic::run(&arguments, with.chain(without).collect()).exit_code()
 }
