@@ -67,9 +67,7 @@ impl Facts {
         }
         Ok(facts)
     }
-}
 
-impl Facts {
     /// How the server writes its blocks: what is remembered of a backup's counts only where this
     /// is the same.
     pub fn block_mode(&self) -> String {
@@ -81,14 +79,18 @@ impl Facts {
 /// From here on a server may end sessions that are idle, as those that keep a backup's log are.
 pub(super) const IDLE_SESSIONS_END: u32 = 140_000;
 
+/// A name for the slot that keeps the log of one backup.
+pub(super) fn slot_of_backup() -> String {
+    format!("backstay_backup_{}", crate::hex::encode(&crate::random::bytes::<6>()))
+}
+
 /// Begins a base backup: a slot of this session keeps the log, and a checkpoint is made. Returns
 /// where replay will begin.
 ///
 /// # Errors
 /// The server's.
 pub fn begin_backup(connection: &mut Connection, facts: &Facts) -> Result<Lsn> {
-    let slot = format!("backstay_backup_{}", crate::hex::encode(&crate::random::bytes::<6>()));
-    let slot = literal(&slot);
+    let slot = literal(&slot_of_backup());
     if facts.version >= IDLE_SESSIONS_END {
         connection.query("SET idle_session_timeout = 0")?;
     }

@@ -52,7 +52,7 @@ pub(super) fn begin(mut socket: TcpStream, info: &ConnInfo, check: Check) -> Res
     let failed = |error: io::Error| {
         let what = format!("TLS with {host}: {error}");
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(_)) => refused(what),
+            Some(rustls::Error::InvalidCertificate(why)) => refused(what + remedy(why)),
             _ => failure(&info.shown(), what),
         }
     };
@@ -77,6 +77,20 @@ pub(super) fn begin(mut socket: TcpStream, info: &ConnInfo, check: Check) -> Res
     }
     let shared = Arc::new(Shared { socket, session: Mutex::new(session) });
     Ok(TlsStream { shared, raw: vec![0; RAW_BYTES], from: 0, to: 0 })
+}
+
+/// What an operator does about the certificates that are refused most often.
+fn remedy(why: &CertificateError) -> &'static str {
+    match why {
+        CertificateError::UnknownIssuer => {
+            ". Nobody whom we believe vouches for it: name the certificate of its authority with \
+             sslrootcert=FILE"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            ". Connect by a name that its certificate holds"
+        }
+        _ => "",
+    }
 }
 
 fn refused(what: String) -> VaultError {

@@ -3,7 +3,7 @@
 
 use super::copy::require_same;
 use crate::error::{Result, VaultError};
-use crate::postgres::server::{Facts, IDLE_SESSIONS_END};
+use crate::postgres::server::{Facts, IDLE_SESSIONS_END, slot_of_backup};
 use crate::postgres::{ConnInfo, Connection, CopyMessage, Lsn, Position, StatusWriter};
 use crate::repository::Repository;
 use crate::wal::{Archive, PIECE_BYTES};
@@ -44,7 +44,7 @@ impl LogKeeper {
             _ => Connection::open_replication(info, APPLICATION)?,
         };
         require_same(&mut connection, facts.system)?;
-        let slot = format!("backstay_backup_{}", crate::hex::encode(&crate::random::bytes::<6>()));
+        let slot = slot_of_backup();
         let make = format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY PHYSICAL RESERVE_WAL");
         connection.query(&make)?;
         Ok(LogKeeper { connection, slot })
