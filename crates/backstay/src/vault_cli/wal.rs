@@ -13,7 +13,7 @@ use std::time::Duration;
 use vault::error::explain;
 use vault::postgres::{ConnInfo, Lsn, SegmentName};
 use vault::repository::Repository;
-use vault::wal::ahead::{self, Queue};
+use vault::wal::ahead::{self, Queue, Recovering};
 use vault::wal::stream::{Event, StreamRequest};
 use vault::wal::{Archive, Catalog, Fetched, WalMemory, fetch_history, fetch_segment, stream_id};
 use vault::{Result, VaultError};
@@ -94,9 +94,6 @@ pub(crate) struct GetArgs {
     name: String,
     /// Where it goes.
     path: PathBuf,
-    /// Fetch what comes after it into the queue that a recovering server takes it from.
-    #[arg(long, hide = true)]
-    fill_queue: bool,
 }
 
 /// Runs a command.
@@ -208,12 +205,8 @@ fn get(args: &GetArgs) -> CliResult {
         Ok(ExitCode::from(EXIT_LOST))
     };
     let server = ahead::of_caller(&args.path, &args.opening.repository, &args.source);
-    if args.fill_queue {
-        // Where the server is gone meanwhile there is nothing to do.
-        if let Some((queue, server)) = &server {
-            ahead::fill(&args.opening.open_alone()?, &args.source, queue, server)?;
-        }
-        return Ok(ExitCode::SUCCESS);
+    if ahead::is_left_behind() {
+        return Ok(fill_queue(args, server));
     }
     let queue = server.map(|(queue, _)| queue);
     if let Some(queue) = &queue {
@@ -223,29 +216,47 @@ fn get(args: &GetArgs) -> CliResult {
             Err(error) => eprintln!("warning: {}", explain(&error)),
         }
     }
-    let repository = match args.opening.open_alone() {
-        Ok(repository) => repository,
-        Err(error) => return lost(explain(&error)),
-    };
-    match fetch(&repository, args) {
-        Ok(Some(found)) => {
-            write(&args.path, &found.bytes)?;
-            if let Some(queue) = queue.filter(|_| found.more_is_whole) {
-                fetch_ahead(&queue, &args.name);
+    let fetched = args.opening.open_alone().and_then(|repository| fetch(&repository, args));
+    match fetched {
+        Ok(Some(found)) => match hand_over(&found.bytes, &args.path, queue.as_ref()) {
+            Ok(()) => {
+                if let Some(queue) = &queue {
+                    fetch_ahead(queue, &args.name, found.more_is_whole);
+                }
+                Ok(ExitCode::SUCCESS)
             }
-            Ok(ExitCode::SUCCESS)
-        }
+            Err(error) => lost(explain(&error)),
+        },
         Ok(None) => Ok(ExitCode::FAILURE),
         Err(error) => lost(explain(&error)),
     }
 }
 
+/// Fetches ahead. Nobody reads what it says, and a server that is process 1 takes any other exit
+/// code than 0 and 1 for a crash: what fails is found again, and said, by the next question.
+fn fill_queue(args: &GetArgs, server: Option<(Queue, Recovering)>) -> ExitCode {
+    // Where the server is gone meanwhile there is nothing to do.
+    let Some((queue, server)) = server else { return ExitCode::SUCCESS };
+    let repository = args.opening.open_alone();
+    let filled = repository.and_then(|r| ahead::fill(&r, &args.source, &queue, &server));
+    if filled.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes the file. What was fetched ahead makes room for it where the disk is full.
+fn hand_over(bytes: &[u8], path: &Path, queue: Option<&Queue>) -> Result<()> {
+    let written = write(path, bytes);
+    let (Err(error), Some(queue)) = (&written, queue) else { return written };
+    eprintln!("warning: {}. What was fetched ahead makes room", explain(error));
+    queue.remove()?;
+    write(path, bytes)
+}
+
 /// Has the next segments fetched while the server replays this one. Without it recovery is
 /// slower, and no less right.
-fn fetch_ahead(queue: &Queue, name: &str) {
-    let started = match queue.tell_asked(name) {
-        Ok(true) => ahead::leave_behind("--fill-queue"),
-        told => told.map(drop),
+fn fetch_ahead(queue: &Queue, name: &str, more: bool) {
+    let started = match queue.missed(name, more) {
+        Ok(true) => ahead::leave_behind(),
+        missed => missed.map(drop),
     };
     if let Err(error) = started {
         eprintln!("warning: nothing is fetched ahead: {}", explain(&error));

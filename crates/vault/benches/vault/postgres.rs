@@ -206,7 +206,7 @@ impl Bench<'_> {
         wait_archived(server)?;
         stream.kill()?;
         stream.wait()?;
-        server.run(&["DROP TABLE replayed"]);
+        server.run(&["DROP TABLE replayed", "CHECKPOINT"]);
         // The server's user fetches.
         for name in ["ours", "key", "state"] {
             give(&self.folder.join(name));
@@ -220,7 +220,10 @@ impl Bench<'_> {
                 "pgbackrest" => self.lay_theirs(server, &data)?,
                 _ => self.lay_ours(way, &data)?,
             }
-            let settings = ["archive_mode=off", "log_min_messages=log", "max_wal_size=4GB"];
+            let mut settings = vec!["archive_mode=off", "log_min_messages=log", "max_wal_size=4GB"];
+            settings.extend((way == "log in place").then_some("restore_command=false"));
+            // What others have written is not on the disk's mind any more.
+            rustix::fs::sync();
             drop(Server::start(&place, &data, &settings));
             let log = fs::read_to_string(data.with_extension("log"))?;
             let (bytes, seconds) = redo(&log).ok_or("the server does not tell of its replay")?;

@@ -422,7 +422,7 @@ fn settings(plan: &Plan, request: &RecoverRequest) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let (command, end) = match &request.log {
         Log::Command(command) => (command.clone(), String::new()),
-        Log::Fetched => (by_link(), format!("rm -rf {LOG_FOLDER}")),
+        Log::Fetched => (hand_over_command(), format!("rm -rf {LOG_FOLDER}")),
     };
     let mut lines = vec![
         "# Recovery, written by backstay.".to_owned(),
@@ -443,12 +443,15 @@ fn settings(plan: &Plan, request: &RecoverRequest) -> String {
     format!("\n{}\n", lines.join("\n"))
 }
 
-/// Hands a fetched segment to the server as a second name of the same file. It may be asked for
-/// again after a crash, so it is not moved. The server writes to such a file only once it has made
-/// another segment of it, which is after a point from which it never asks for this one again.
-fn by_link() -> String {
+/// The command that hands a fetched segment to the server, as a second name of the same file.
+/// It may be asked for
+/// again after a crash, so it is not moved. What the server makes of such a file later, another
+/// segment or more of the same one, it makes after a point from which it does not ask again, or
+/// of the same bytes. 1 says that there is no such segment, 200 that it cannot be handed over:
+/// that must not pass for the end of the log.
+pub fn hand_over_command() -> String {
     let [from, to] = [&format!("{LOG_FOLDER}/%f"), "\"%p\""];
-    format!("ln {from} {to} 2>/dev/null || cp {from} {to}")
+    format!("test -e {from} || exit 1; ln {from} {to} 2>/dev/null || cp {from} {to} || exit 200")
 }
 
 /// A time as PostgreSQL reads it.

@@ -37,6 +37,10 @@ const WITHOUT_SERVER: &[(&str, fn())] = &[
         "a_damaged_segment_ahead_stops_recovery_where_it_is",
         ahead::a_damaged_segment_ahead_stops_where_it_is,
     ),
+    (
+        "what_cannot_be_handed_over_is_no_end_of_the_log",
+        ahead::what_cannot_be_handed_over_is_no_end_of_the_log,
+    ),
     ("what_is_fetched_ahead_goes_with_its_server", ahead::a_queue_goes_with_its_server),
     (
         "what_a_dead_process_fetched_ahead_harms_nothing",

@@ -21,36 +21,49 @@ use crate::repository::Repository;
 use aim::{Aim, Next};
 pub use queue::Queue;
 pub use server::Recovering;
+use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What may lie ready for a server.
+/// What may lie ready for a server, or one segment where those are larger.
 const AHEAD_BYTES: u64 = 128 << 20;
 /// Segments that are fetched at the same time; each is held in memory.
 const WORKERS: u64 = 4;
 /// How often the queue is looked at while the server takes from it, and while it does not.
 const LOOK: Duration = Duration::from_millis(5);
 const LOOK_IDLE: Duration = Duration::from_millis(100);
-/// A server that takes nothing for so long waits for somebody, and its disk is its own again.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+/// A server that takes nothing for so long streams its log meanwhile, or waits for somebody.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+/// Says to this program that it is the one that is left behind. An argument could be taken for
+/// one of the operator's own.
+const LEFT_BEHIND: &str = "BACKSTAY_WAL_AHEAD";
 
-/// Leaves a process behind that fills the queue: this program again, with the same arguments and
-/// `more`.
+/// Leaves a process behind that fills the queue: this program again, with the same arguments. It
+/// finds out by [`is_left_behind`].
 ///
 /// # Errors
 /// Where it cannot be started. The server lacks nothing then, it only waits longer.
-pub fn leave_behind(more: &str) -> Result<()> {
+pub fn leave_behind() -> Result<()> {
     // Servers before 16 hand open files of the database down: they would stay open with us.
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
     let start = || {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(std::env::args_os().skip(1)).arg(more);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        command.args(std::env::args_os().skip(1)).env(LEFT_BEHIND, "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Not in the server's process group: what a signal ends looks to a server that is
+        // process 1, as in a container, like a session that crashed.
+        command.process_group(0).spawn()
     };
     start().map(drop).map_err(VaultError::file("start", "the process that fetches ahead"))
+}
+
+/// Whether this process was left behind to fill a queue.
+pub fn is_left_behind() -> bool {
+    std::env::var_os(LEFT_BEHIND).is_some()
 }
 
 /// Fills a queue until the server has recovered, is gone, or nothing whole is left to fetch and
@@ -65,45 +78,38 @@ pub fn fill(
     queue: &Queue,
     server: &Recovering,
 ) -> Result<()> {
-    // Out of the server's process group: a process that a signal ended would look to a server
-    // that is process 1, as in a container, like a session that crashed.
-    if let Err(error) = rustix::process::setsid() {
-        return Err(VaultError::file("leave", "the server's process group")(error.into()));
-    }
     let Some(_held) = queue.hold()? else { return Ok(()) };
-    queue.remove_others();
+    queue.sweep();
+    let filled = fill_held(repository, source, queue, server);
+    queue.remove().and(filled)
+}
+
+fn fill_held(
+    repository: &Repository,
+    source: &str,
+    queue: &Queue,
+    server: &Recovering,
+) -> Result<()> {
     let archive = repository.state().archives.get(source).ok_or_else(|| {
         VaultError::NotFound(format!("the repository holds no log of `{source}`"))
     })?;
     let (store, ring) = (&**repository.store(), repository.ring());
     let segment_bytes = archive.segment_bytes;
     let catalog = Catalog::load(store, ring, source, archive.system)?;
+    let fetch = |segment| match fetch_segment(store, ring, &catalog, segment, segment_bytes)? {
+        Fetched::Found(bytes, stored) if stored == segment_bytes => Ok(bytes),
+        _ => Err(VaultError::NotFound("a whole segment".to_owned())),
+    };
     let filler = Filler {
         queue,
-        server,
-        catalog: &catalog,
-        fetch: &|segment| match fetch_segment(store, ring, &catalog, segment, segment_bytes)? {
-            Fetched::Found(bytes, stored) if stored == segment_bytes => Ok(bytes),
-            _ => Err(VaultError::NotFound("a whole segment".to_owned())),
-        },
-        state: Mutex::new(State {
-            aim: Aim::new(segment_bytes, (AHEAD_BYTES / segment_bytes).max(1) as usize),
-            queued: 0,
-            changed: Instant::now(),
-            failed: None,
-            ended: false,
-        }),
+        goes_on: &|| server.goes_on(),
+        is_whole: &|segment| aim::is_whole(&catalog, segment, segment_bytes),
+        fetch: &fetch,
         segment_bytes,
+        looker: Mutex::new(()),
+        state: Mutex::new(State::new(segment_bytes, AHEAD_BYTES / segment_bytes)),
     };
-    let workers = (AHEAD_BYTES / 2 / segment_bytes).clamp(1, WORKERS);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| filler.work());
-        }
-    });
-    queue.remove()?;
-    let state = filler.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    state.failed.map_or(Ok(()), Err)
+    filler.run((AHEAD_BYTES / 2 / segment_bytes).clamp(1, WORKERS))
 }
 
 /// Whether the segment after this one is whole, so that fetching ahead is of use.
@@ -113,15 +119,19 @@ pub fn is_of_use(catalog: &Catalog, segment: SegmentName, segment_bytes: u64) ->
 
 struct Filler<'a> {
     queue: &'a Queue,
-    server: &'a Recovering,
-    catalog: &'a Catalog,
+    goes_on: &'a (dyn Fn() -> bool + Sync),
+    is_whole: &'a (dyn Fn(SegmentName) -> bool + Sync),
     fetch: &'a (dyn Fn(SegmentName) -> Result<Vec<u8>> + Sync),
-    state: Mutex<State>,
     segment_bytes: u64,
+    /// Held by the worker that looks for what comes next; the others wait for it.
+    looker: Mutex<()>,
+    state: Mutex<State>,
 }
 
 struct State {
     aim: Aim,
+    /// Being fetched: no segment is fetched by two workers.
+    in_flight: BTreeSet<SegmentName>,
     /// Segments in the queue when it was last looked at.
     queued: usize,
     /// When that, or what is aimed at, last changed.
@@ -131,33 +141,68 @@ struct State {
     ended: bool,
 }
 
+impl State {
+    fn new(segment_bytes: u64, capacity: u64) -> State {
+        State {
+            aim: Aim::new(segment_bytes, capacity.max(1) as usize),
+            in_flight: BTreeSet::new(),
+            queued: 0,
+            changed: Instant::now(),
+            failed: None,
+            ended: false,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Filler<'_> {
+    fn run(self, workers: u64) -> Result<()> {
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| self.work());
+            }
+        });
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.failed.map_or(Ok(()), Err)
+    }
+
     fn work(&self) {
-        loop {
-            let segment = match self.next() {
-                Next::Fetch(segment) => segment,
-                Next::Wait(pause) => {
-                    thread::sleep(pause);
-                    continue;
-                }
-                Next::End => return,
-            };
+        while let Some(segment) = self.wait() {
             let name = segment.file_name(self.segment_bytes);
-            if let Err(error) = (self.fetch)(segment).and_then(|b| self.queue.put(&name, &b)) {
-                self.queue.give_up(&name);
-                self.lock().failed.get_or_insert(error);
+            let written = (self.fetch)(segment).and_then(|bytes| self.queue.write(&bytes));
+            let mut state = lock(&self.state);
+            state.in_flight.remove(&segment);
+            let done = match written {
+                Ok(file) if state.aim.is_ahead(segment) && !state.ended => {
+                    self.queue.publish(file, &name)
+                }
+                Ok(file) => self.queue.discard(file, &name),
+                Err(error) => self.queue.give_up(&name).and(Err(error)),
+            };
+            if let Err(error) = done {
+                state.failed.get_or_insert(error);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for a segment to fetch; nothing where it is time to end.
+    fn wait(&self) -> Option<SegmentName> {
+        let _looks = lock(&self.looker);
+        loop {
+            match self.next() {
+                Next::Fetch(segment) => return Some(segment),
+                Next::Wait(pause) => thread::sleep(pause),
+                Next::End => return None,
+            }
+        }
     }
 
-    /// What a worker does next.
     fn next(&self) -> Next {
-        let mut state = self.lock();
-        let found = match state.ended || !self.server.goes_on() {
+        let mut state = lock(&self.state);
+        let found = match state.ended || !(self.goes_on)() {
             true => Ok(Next::End),
             false => self.look(&mut state),
         };
@@ -165,7 +210,14 @@ impl Filler<'_> {
             state.failed.get_or_insert(error);
             Next::End
         });
-        state.ended = next == Next::End;
+        if next == Next::End && !state.ended {
+            state.ended = true;
+            // Nobody waits for what does not come any more.
+            let names = state.in_flight.iter().map(|s| s.file_name(self.segment_bytes));
+            if let Err(error) = names.into_iter().try_for_each(|name| self.queue.give_up(&name)) {
+                state.failed.get_or_insert(error);
+            }
+        }
         next
     }
 
@@ -174,26 +226,26 @@ impl Filler<'_> {
         if named(&self.queue.asked()?).is_some_and(|asked| state.aim.asked(asked)) {
             state.changed = Instant::now();
         }
-        let mut queued = self.queue.names()?;
-        queued.retain(|name| {
-            let is_ahead = named(name).is_some_and(|segment| state.aim.is_ahead(segment));
-            if !is_ahead {
-                self.queue.give_up(name);
+        let mut queued = 0;
+        for name in self.queue.names()? {
+            match named(&name).is_some_and(|segment| state.aim.is_ahead(segment)) {
+                true => queued += 1,
+                false => self.queue.give_up(&name)?,
             }
-            is_ahead
-        });
-        if queued.len() != state.queued {
-            (state.queued, state.changed) = (queued.len(), Instant::now());
         }
-        let has_failed = state.failed.is_some();
-        let is_there = |s| !has_failed && aim::is_whole(self.catalog, s, self.segment_bytes);
-        if let Some(segment) = state.aim.next(queued.len(), is_there) {
+        if queued != state.queued {
+            (state.queued, state.changed) = (queued, Instant::now());
+        }
+        let State { aim, in_flight, failed, .. } = state;
+        let is_there = |segment| failed.is_none() && (self.is_whole)(segment);
+        let is_free = |segment| !in_flight.contains(&segment) && is_there(segment);
+        if let Some(segment) = aim.next(queued, is_free) {
             self.queue.claim(&segment.file_name(self.segment_bytes))?;
-            state.queued += 1;
+            in_flight.insert(segment);
             return Ok(Next::Fetch(segment));
         }
         let idle = state.changed.elapsed();
-        if idle > IDLE_MAX || (queued.is_empty() && state.aim.is_at_end(is_there)) {
+        if idle > IDLE_MAX || (queued == 0 && state.aim.is_at_end(is_there)) {
             return Ok(Next::End);
         }
         Ok(Next::Wait(if idle > LOOK_IDLE * 10 { LOOK_IDLE } else { LOOK }))
@@ -205,6 +257,9 @@ impl Filler<'_> {
 pub fn of_caller(path: &Path, repository: &str, source: &str) -> Option<(Queue, Recovering)> {
     let server = Recovering::here(path)?;
     let folder = path.parent()?.join(queue::FOLDER);
-    let queue = Queue::new(&folder, &server, &format!("{repository}\n{source}"));
+    let queue = Queue::new(&folder, &server.incarnation(), &format!("{repository}\n{source}"));
     Some((queue, server))
 }
+
+#[cfg(test)]
+mod tests;
