@@ -14,7 +14,7 @@ use crate::keys::KeyRing;
 use crate::store::Store;
 use crate::wal::record::{PAGE_BYTES, Pages, Record};
 use crate::wal::{Catalog, Referred, Relation, fetch_stretch, refers};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::ControlFlow;
@@ -42,6 +42,24 @@ pub(super) struct Changes {
     relations: BTreeMap<Relation, Touched>,
     databases: BTreeSet<u32>,
     pages: u64,
+    /// Where it was asked for: each page's last change up to there.
+    settled: Option<Settled>,
+}
+
+/// Where pages changed last, up to a position.
+struct Settled {
+    upto: Lsn,
+    pages: HashMap<(Relation, u32), Lsn>,
+}
+
+/// How far the log is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Upto {
+    /// To the record that begins here, without it.
+    Record(Lsn),
+    /// Through the record that ends at `least` or later, and on to `most` as far as the log goes
+    /// there. Of each page, its last change up to `settled` is remembered.
+    Through { least: Lsn, most: Lsn, settled: Lsn },
 }
 
 impl Changes {
@@ -65,6 +83,17 @@ impl Changes {
         }
     }
 
+    /// Remembers where a page changed, where that has to be on disk and in the page.
+    fn settle(&mut self, record: &Record<'_>, referred: Referred) {
+        let Referred::Page(relation, block) = referred else { return };
+        if let Some(settled) = &mut self.settled
+            && record.end <= settled.upto
+            && record.moves_pages()
+        {
+            settled.pages.insert((relation, block), record.end);
+        }
+    }
+
     /// The blocks of a file that may differ, in order; nothing where all of them may.
     pub(super) fn of_file(&self, path: &[u8], segment_blocks: u32) -> Option<Vec<u32>> {
         let (relation, segment) = relation_of(std::str::from_utf8(path).ok()?)?;
@@ -84,6 +113,24 @@ impl Changes {
         Some(found)
     }
 
+    /// Whether the log says that a page changed, or may have.
+    pub(super) fn names(&self, relation: &Relation, block: u32) -> bool {
+        self.is_whole(relation)
+            || matches!(self.relations.get(relation), Some(Touched::Pages(p)) if p.contains(&block))
+    }
+
+    /// Whether all of a relation may have changed.
+    pub(super) fn is_whole(&self, relation: &Relation) -> bool {
+        self.databases.contains(&relation.database)
+            || matches!(self.relations.get(relation), Some(Touched::Whole))
+    }
+
+    /// The pages whose last change up to where it was asked for is known, and its position.
+    pub(super) fn settled(&self) -> impl Iterator<Item = (&Relation, u32, Lsn)> {
+        let pages = self.settled.iter().flat_map(|settled| &settled.pages);
+        pages.map(|((relation, block), at)| (relation, *block, *at))
+    }
+
     /// How many pages changed, where that is known page by page.
     pub(super) fn pages(&self) -> u64 {
         self.pages
@@ -91,7 +138,7 @@ impl Changes {
 }
 
 /// The relation whose main fork lies at this path of the tree, and the number of the file.
-fn relation_of(path: &str) -> Option<(Relation, u32)> {
+pub(super) fn relation_of(path: &str) -> Option<(Relation, u32)> {
     let parts: Vec<&str> = path.split('/').collect();
     let (space, database, name) = match parts[..] {
         ["data", "global", name] => (SPACE_GLOBAL, "0", name),
@@ -117,14 +164,14 @@ pub(super) struct Sources<'a> {
     pub(super) name: &'a str,
 }
 
-/// Reads the log from where the parent's replay begins to `start`, where the new backup's does.
+/// Reads the log from where the parent's replay begins, as far as asked.
 ///
 /// # Errors
 /// Saying why the log does not tell.
 pub(super) fn changes(
     sources: &Sources<'_>,
     parent: &Position,
-    start: Lsn,
+    upto: Upto,
 ) -> Result<Changes, Untold> {
     let facts = sources.facts;
     if (parent.system, parent.timeline) != (facts.system, facts.timeline)
@@ -135,15 +182,24 @@ pub(super) fn changes(
     if parent.version / 10_000 != facts.version / 10_000 {
         return Err("the parent backup is of another version".to_owned());
     }
-    if start < parent.stop {
-        return Err("the parent backup is newer than where replay begins".to_owned());
-    }
+    let mut found = Changes::default();
+    let start = match upto {
+        Upto::Record(start) if start < parent.stop => {
+            return Err("the parent backup is newer than where replay begins".to_owned());
+        }
+        Upto::Through { most, .. } if most <= parent.start => return Ok(found),
+        Upto::Record(start) => start,
+        Upto::Through { most, settled, .. } => {
+            found.settled = Some(Settled { upto: settled, pages: HashMap::new() });
+            most
+        }
+    };
     let catalog = Catalog::load(sources.store, sources.ring, sources.name, facts.system);
     let catalog = catalog.map_err(|error| explain(&error))?;
     let reader = Reader { sources, catalog, parent };
+    let version = facts.version;
     let mut walk =
-        Walk { from: parent.start, to: start, last: None, version: facts.version, untold: None };
-    let mut found = Changes::default();
+        Walk { from: parent.start, upto, last: None, version, untold: None, reached: Lsn(0) };
     let mut pages = Pages::default();
     let first = parent.start.segment_start(facts.segment_bytes);
     let count = (start.0 - first.0) / facts.segment_bytes + 1;
@@ -163,16 +219,21 @@ pub(super) fn changes(
             }
         }
     }
-    // A record that goes on in the next segment is not read: it is no matter, and rare.
-    Err(format!("the log does not lead to {start}"))
+    match upto {
+        Upto::Through { least, .. } if walk.reached >= least => Ok(found),
+        // A record that goes on in the next segment is not read: it is no matter, and rare.
+        _ => Err(format!("the log does not lead to {start}")),
+    }
 }
 
 /// Follows records.
 struct Walk {
     from: Lsn,
-    to: Lsn,
+    upto: Upto,
     /// Where the last record began.
     last: Option<Lsn>,
+    /// Where it ended.
+    reached: Lsn,
     version: u32,
     untold: Option<Untold>,
 }
@@ -188,22 +249,33 @@ impl Walk {
         };
         if !follows {
             self.untold = Some(format!("the log is not unbroken at {}", record.at));
-        } else if record.at >= self.to {
-            if record.at != self.to {
-                self.untold = Some(format!("the log has no record at {}", self.to));
+            return ControlFlow::Break(());
+        }
+        if let Upto::Record(to) = self.upto
+            && record.at >= to
+        {
+            if record.at != to {
+                self.untold = Some(format!("the log has no record at {to}"));
             }
-        } else {
-            self.last = Some(record.at);
-            let understood = refers(record, self.version, &mut |referred| found.add(referred));
-            if understood && found.pages <= PAGES_MAX {
-                return ControlFlow::Continue(());
-            }
+            return ControlFlow::Break(());
+        }
+        self.last = Some(record.at);
+        let understood = refers(record, self.version, &mut |referred| {
+            found.add(referred);
+            found.settle(record, referred);
+        });
+        if !understood || found.pages > PAGES_MAX {
             self.untold = Some(match understood {
                 true => "very many pages changed".to_owned(),
                 false => format!("a record at {} is of a kind that we don't know", record.at),
             });
+            return ControlFlow::Break(());
         }
-        ControlFlow::Break(())
+        self.reached = record.end;
+        match self.upto {
+            Upto::Through { most, .. } if record.end >= most => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 

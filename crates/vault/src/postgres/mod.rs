@@ -6,6 +6,7 @@ pub mod amcheck;
 mod changes;
 mod connection;
 mod conninfo;
+pub mod equality;
 pub mod exclude;
 pub(crate) mod fuzzing;
 mod lsn;

@@ -3,7 +3,7 @@
 //! The tree: `data` is the data directory without what a server makes anew; `spaces/OID` are its
 //! tablespaces; `stop` holds what was read last: `backup_label`, `tablespace_map`, `pg_control`.
 
-use super::changes::{Changes, Sources, changes};
+use super::changes::{Changes, Sources, Upto, changes};
 use super::exclude::{Fate, fate, is_unlogged, relation};
 use super::own::require_own;
 use super::position::{Position, parse_label};
@@ -168,7 +168,7 @@ impl PostgresSource {
         let sources = Sources { facts, store, ring, name: &self.name };
         let parent = Position::parse(context.parent_position);
         let parent = parent.ok_or_else(|| "the parent backup says no position".to_owned());
-        let told = parent.and_then(|parent| changes(&sources, &parent, start));
+        let told = parent.and_then(|parent| changes(&sources, &parent, Upto::Record(start)));
         let (note, changes) = match told {
             Ok(changes) => {
                 (format!("the log names {} changed pages", changes.pages()), Some(changes))

@@ -3,7 +3,7 @@
 //! `src/include/access/xlogrecord.h` and `xlog_internal.h`; it is the same in versions 13 to 18.
 
 use super::fetch::fetch_stretch;
-use super::{Catalog, History, PIECE_BYTES};
+use super::{Catalog, History, PIECE_BYTES, Relation};
 use crate::error::Result;
 use crate::keys::KeyRing;
 use crate::postgres::{Lsn, Timeline};
@@ -26,6 +26,15 @@ const COMMIT: u8 = 0x00;
 const ABORT: u8 = 0x20;
 const COMMIT_PREPARED: u8 = 0x30;
 const ABORT_PREPARED: u8 = 0x40;
+/// Records of rows of the second kind, among them one that marks visible; and of hashes.
+const ROWS_MORE: u8 = 9;
+const MARK_VISIBLE: u8 = 0x40;
+const HASHES: u8 = 12;
+/// Whether more than the time follows, and what of it, in this order.
+const HAS_MORE: u8 = 0x80;
+const HAS_DATABASE: u32 = 1;
+const HAS_SUBTRANSACTIONS: u32 = 2;
+const HAS_RELATIONS: u32 = 4;
 /// Microseconds between 1970 and 2000, where PostgreSQL's time begins.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
@@ -73,6 +82,45 @@ impl Record<'_> {
         let time = i64::from_le_bytes(*data.first_chunk()?);
         let (at, end, xid) = (self.at, self.end, self.xid);
         Some(TransactionEnd { at, end, xid, time_us: time.checked_add(EPOCH_US)?, committed })
+    }
+
+    /// Whether every page that it names has its position afterwards. Two kinds of records name
+    /// pages that they may leave alone: those that mark a page's rows visible, and hashes'.
+    pub(crate) fn moves_pages(&self) -> bool {
+        let is_visible = self.manager == ROWS_MORE && self.info & KIND_MASK == MARK_VISIBLE;
+        !is_visible && self.manager != HASHES
+    }
+
+    /// The relations that go with this end of a transaction: dropped by one that is committed,
+    /// made by one that is not. Nothing where it does not say so in the way that we know.
+    pub(super) fn dropped(&self) -> Option<Vec<Relation>> {
+        if self.transaction_end().is_none() || self.info & HAS_MORE == 0 {
+            return Some(Vec::new());
+        }
+        let mut rest = self.main_data()?.get(8..)?;
+        let mut number = || {
+            let (number, after) = rest.split_first_chunk()?;
+            rest = after;
+            Some(u32::from_le_bytes(*number))
+        };
+        let more = number()?;
+        if more & HAS_DATABASE != 0 {
+            number()?;
+            number()?;
+        }
+        if more & HAS_SUBTRANSACTIONS != 0 {
+            for _ in 0..number()? {
+                number()?;
+            }
+        }
+        let mut relations = Vec::new();
+        if more & HAS_RELATIONS != 0 {
+            for _ in 0..number()? {
+                let (space, database) = (number()?, number()?);
+                relations.push(Relation { space, database, number: number()? });
+            }
+        }
+        Some(relations)
     }
 
     /// The record's own data; transactions' ends refer to no pages, so it follows at once.

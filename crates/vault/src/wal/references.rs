@@ -13,6 +13,7 @@ const MORE_COMPRESSIONS: u32 = 150_000;
 const LOG_ITSELF: u8 = 0;
 const STORAGE: u8 = 2;
 const DATABASES: u8 = 4;
+const TRANSACTIONS: u8 = 1;
 /// From here on extensions have theirs, and may refer to pages in ways of their own.
 const OF_EXTENSIONS: u8 = 128;
 
@@ -39,7 +40,7 @@ const COMPRESSED: u8 = 0x02;
 const COMPRESSED_IN_MORE_WAYS: u8 = 0x04 | 0x08 | 0x10;
 
 /// A relation's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Relation {
     /// The tablespace.
     pub space: u32,
@@ -54,7 +55,7 @@ pub struct Relation {
 pub enum Referred {
     /// A page of the main fork changed.
     Page(Relation, u32),
-    /// The relation was made or cut: all of it may be new.
+    /// The relation was made, cut or dropped: all of it may be new.
     Whole(Relation),
     /// The database was made or dropped.
     Database(u32),
@@ -73,6 +74,11 @@ pub fn refers(record: &Record<'_>, version: u32, each: &mut dyn FnMut(Referred))
         (STORAGE, STORAGE_CREATED) => whole(main, 0, each),
         (STORAGE, STORAGE_TRUNCATED) => whole(main, 4, each),
         (STORAGE, _) => false,
+        (TRANSACTIONS, _) => {
+            let dropped = record.dropped();
+            dropped.iter().flatten().for_each(|relation| each(Referred::Whole(*relation)));
+            dropped.is_some()
+        }
         // Made by copying files, made by the log, dropped: each begins with the database.
         (DATABASES, _) => match u32_at(main, 0) {
             Some(database) => {

@@ -3,6 +3,7 @@
 //! backup restores is equal to what lies there, byte by byte.
 
 use crate::cluster::{DIGEST, LEDGER, Server, Vault, booking, scratch};
+use crate::equality::{compared, require_equal};
 use crate::log::while_streaming;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,6 +131,7 @@ pub(crate) fn none_misses_a_page() {
             _ => server.run(&["DROP DATABASE made"]),
         }
         drop(connection);
+        require_equal(&compared(&vault, &server));
         let outcome = vault.back_up(&server);
         assert!(is_by_log(&outcome), "{:?}", outcome.note);
         assert_eq!(outcome.backup.skipped, []);

@@ -12,6 +12,7 @@ mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod equality;
 mod increments;
 mod kills;
 mod log;
@@ -53,6 +54,12 @@ const TESTS: &[(&str, fn())] = &[
     ("a_base_backup_made_under_load_opens_and_adds_up", base::under_load),
     ("an_increment_stores_changed_blocks_and_is_whole", base::increment),
     ("increments_miss_no_page_whatever_happens", increments::none_misses_a_page),
+    ("a_server_is_equal_to_its_backup_whatever_it_does", equality::whatever_a_server_does),
+    (
+        "every_page_that_differs_from_the_backup_is_named",
+        equality::every_planted_difference_is_named,
+    ),
+    ("primary_standby_and_backup_have_one_root", equality::primary_standby_and_backup_are_equal),
     ("an_increment_reads_little", increments::little_is_read),
     (
         "the_archive_is_read_where_the_server_has_let_go",
