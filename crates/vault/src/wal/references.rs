@@ -270,4 +270,26 @@ mod tests {
         assert_eq!(said(10, 0, &made, 190_000), None);
         assert_eq!(said(10, 0, &[], V15), Some(vec![]));
     }
+
+    #[test]
+    fn what_goes_with_a_transaction_is_told_whole() {
+        let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+        let main = |data: &[u8]| [&[SHORT_DATA, data.len() as u8], data].concat();
+        let time = [9, 0];
+        let dropped = [1663, 5, 9, 1663, 5, 10];
+        let both = Some(vec![Referred::Whole(relation(9)), Referred::Whole(relation(10))]);
+        // With a database and two subtransactions before them; after a prepared one; rolled back.
+        let long = words(&[&time[..], &[7, 5, 1663, 2, 700, 701, 2], &dropped].concat());
+        let short = words(&[&time[..], &[4, 2], &dropped].concat());
+        for (info, data) in [(0x80, &long), (0xb0, &short), (0xa0, &short)] {
+            assert_eq!(said(TRANSACTIONS, info, &main(data), V15), both, "{info:x}");
+            for length in 8..data.len() {
+                let cut = main(&data[..length]);
+                assert_eq!(said(TRANSACTIONS, info, &cut, V15), None, "{info:x} {length}");
+            }
+        }
+        // One that says nothing more, and records that end no transaction.
+        assert_eq!(said(TRANSACTIONS, 0, &main(&short), V15), Some(vec![]));
+        assert_eq!(said(TRANSACTIONS, 0xd0, &main(&short), V15), Some(vec![]));
+    }
 }

@@ -261,7 +261,7 @@ mod tests {
             own
         };
         let end = PAGE_BYTES - 16;
-        // The state of a pointer is in the upper bit of its second byte and the lowest of its third.
+        // A pointer's state is the upper bit of its second byte and the lowest of its third.
         let leaf = page(&own(5, BTREE_LEAF));
         assert!(is_masked(&leaf, 26, 1) && is_masked(&leaf, end + 12, 64 | 32));
         assert!(is_masked(&leaf, end + 14, 0xff) && !is_masked(&leaf, end + 12, 1));
