@@ -446,8 +446,8 @@ fn settings(plan: &Plan, request: &RecoverRequest) -> String {
 /// The command that hands a fetched segment to the server, as a second name of the same file.
 /// It may be asked for again after a crash, so it is not moved. What the server makes of such a
 /// file later, another segment or more of the same one, it makes after a point from which it does
-/// not ask again, or of the same bytes. 1 says that there is no such segment, 200 that it cannot be handed over:
-/// that must not pass for the end of the log.
+/// not ask again, or of the same bytes. 1 says that there is no such segment, 200 that it cannot be
+/// handed over: that must not pass for the end of the log.
 pub fn hand_over_command() -> String {
     let [from, to] = [&format!("{LOG_FOLDER}/%f"), "\"%p\""];
     format!("test -e {from} || exit 1; ln {from} {to} 2>/dev/null || cp {from} {to} || exit 200")
