@@ -113,8 +113,12 @@ fn once(
 ) -> Result<Equality> {
     // Asked for before a page is read: every change up to there is on disk.
     let settled = position_of(connection, "SELECT redo_lsn FROM pg_control_checkpoint()")?;
+    // Those that are being made lie there before the log says so.
+    let databases = "SELECT string_agg(oid::text, ' ') FROM pg_database";
+    let databases = connection.row(databases, 1)?.remove(0);
+    let databases = databases.split(' ').filter_map(|oid| oid.parse().ok()).collect();
     let blobs = repository.blobs()?;
-    let seen = look(&blobs, backup, facts)?;
+    let seen = look(&blobs, backup, facts, &databases)?;
     let sources = Sources {
         facts,
         store: &**repository.store(),
