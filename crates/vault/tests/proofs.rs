@@ -3,8 +3,14 @@
 mod common;
 
 use common::*;
+use rustix::fs::XattrFlags;
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use vault::proof::{Proof, prove};
 use vault::source::directory::DirectorySource;
 use vault::store::memory::MemoryStore;
@@ -96,38 +102,95 @@ fn live_data_equals_its_backup_until_a_byte_changes() {
     assert_eq!(what("text"), "is in the backup only");
 }
 
+/// Exports a path of the newest backup and has the system's `tar` unpack it.
+fn unpacked(repository: &vault::repository::Repository, path: &str, into: &Path) -> u64 {
+    let mut bytes = Vec::new();
+    let (_, backup) = repository.state().newest(None).unwrap();
+    let blobs = repository.blobs().unwrap();
+    let members = vault::export::to_tar(&blobs, backup, path.as_bytes(), &mut bytes).unwrap();
+    fs::create_dir(into).unwrap();
+    let mut child = std::process::Command::new("tar")
+        .args(["-x", "-p", "--xattrs", "--xattrs-include=*", "-C"])
+        .arg(into)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+    members
+}
+
+/// A tree with what a tar's header has no room for.
+fn tree_for_tar(data: &Path) {
+    sample_tree(data);
+    let long = [&[0xff][..], "long-".repeat(40).as_bytes()].concat();
+    fs::write(data.join(OsStr::from_bytes(&long)), "long").unwrap();
+    std::os::unix::fs::symlink(format!("./{}", "x//".repeat(60)), data.join("far")).unwrap();
+    // Two further names below `b` of a file whose first name lies in `a`.
+    fs::create_dir(data.join("b")).unwrap();
+    for further in ["a/deep/also", "b/also", "b/once-more"] {
+        fs::hard_link(data.join("a/one"), data.join(further)).unwrap();
+    }
+    let acl = [(1u16, 6u16, u32::MAX), (2, 4, 1234), (4, 4, u32::MAX), (16, 4, u32::MAX)];
+    let mut value = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in acl.into_iter().chain([(32, 0, u32::MAX)]) {
+        value.extend(tag.to_le_bytes());
+        value.extend(rights.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    let attributes: [(&str, &[u8]); 3] = [
+        ("user.a=b%", b"an = and\na line, \0 and \xff"),
+        ("user.plain", b"kept"),
+        ("system.posix_acl_access", &value),
+    ];
+    for (name, value) in attributes {
+        // A file system without them has nothing to lose.
+        let _ = rustix::fs::lsetxattr(data.join("text"), name, value, XattrFlags::empty());
+    }
+    let before = SystemTime::UNIX_EPOCH - Duration::from_nanos(4_999_999_991);
+    let file = fs::File::options().write(true).open(data.join("a/nothing")).unwrap();
+    file.set_modified(before).unwrap();
+    if rustix::process::geteuid().is_root() {
+        let large = Some(2_000_000_000);
+        std::os::unix::fs::chown(data.join("a/deep/er/noise"), large, large).unwrap();
+    }
+}
+
 #[test]
 fn an_exported_tar_unpacks_to_the_same_tree() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, back) = (folder.path().join("data"), folder.path().join("back"));
-    sample_tree(&data);
-    let long = "long-".repeat(40);
-    fs::write(data.join(&long), "long").unwrap();
+    let data = folder.path().join("data");
+    tree_for_tar(&data);
     let clock = TestClock::new();
     let (mut repository, _) = init(Arc::new(MemoryStore::new()), &clock);
-    let seq = back_up(&mut repository, &data).unwrap().seq;
-    let mut bytes = Vec::new();
-    let backup = &repository.state().backups[&seq];
-    let blobs = repository.blobs().unwrap();
-    vault::export::to_tar(&blobs, backup, b"", &mut bytes).unwrap();
-    fs::create_dir(&back).unwrap();
-    let status = {
-        use std::io::Write;
-        let mut child = std::process::Command::new("tar")
-            .args(["-x", "-p", "-C"])
-            .arg(&back)
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(&bytes).unwrap();
-        child.wait().unwrap()
+    back_up(&mut repository, &data).unwrap();
+    let back = folder.path().join("back");
+    let members = unpacked(&repository, "", &back);
+    assert_eq!(fingerprint(&back), fingerprint(&data));
+    assert_eq!(members, fingerprint(&data).len() as u64);
+}
+
+#[test]
+fn an_exported_path_unpacks_alone_with_its_further_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    tree_for_tar(&data);
+    let clock = TestClock::new();
+    let (mut repository, _) = init(Arc::new(MemoryStore::new()), &clock);
+    back_up(&mut repository, &data).unwrap();
+    let check = |path: &str, names: u64| {
+        let back = folder.path().join(path.replace('/', "-"));
+        unpacked(&repository, path, &back);
+        // Names outside the path are not exported, so the file has fewer of them.
+        let line = |line: String| line.replace("5 names", &format!("{names} names"));
+        let expect = fingerprint(&data.join(path)).into_iter().map(|(k, v)| (k, line(v)));
+        assert_eq!(fingerprint(&back), expect.collect(), "{path}");
     };
-    assert!(status.success());
-    let names = |root| fingerprint(root).into_keys().collect::<Vec<_>>();
-    assert_eq!(names(&back), names(&data));
-    for path in ["text", "a/deep/er/noise", "z-also-one", &long] {
-        assert_eq!(fs::read(back.join(path)).unwrap(), fs::read(data.join(path)).unwrap());
-    }
+    check("a", 2);
+    check("./b/", 2);
+    let back = folder.path().join("single");
+    assert_eq!(unpacked(&repository, "b/also", &back), 1);
+    assert_eq!(fs::read(back.join("also")).unwrap(), b"one\n");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::blobs::ReadBuffers;
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
 use crate::source::inode;
-use crate::tree::{Entry, EntryKind, PATH_BYTES_MAX, Step, Walk, each_extents};
+use crate::tree::{Entry, EntryKind, PATH_BYTES_MAX, Step, Walk, below, each_extents, plain_path};
 use crossbeam_channel::Sender;
 use rustix::fs::{AtFlags, FileType, Mode, makedev};
 use rustix::io::Errno;
@@ -47,17 +47,14 @@ impl<'r, 'a> Walker<'r, 'a> {
         backup: &'r Backup,
         tasks: Sender<Task>,
     ) -> Walker<'r, 'a> {
-        let parts: Vec<&[u8]> =
-            restore.request.path.split(|b| *b == b'/').filter(|n| !n.is_empty()).collect();
-        let base = parts.join(&b'/');
+        let base = plain_path(&restore.request.path);
         let (batch, batch_bytes, batch_directories) = (Vec::new(), 0, 0);
         Walker { restore, backup, tasks, batch, batch_bytes, batch_directories, near: None, base }
     }
 
     /// Where an entry of the backup lies below the target.
     fn relative<'p>(&self, path: &'p [u8]) -> &'p [u8] {
-        let rest = path.strip_prefix(&self.base[..]).unwrap_or(path);
-        rest.strip_prefix(b"/").unwrap_or(rest)
+        if path == self.base { b"" } else { below(path, &self.base).unwrap_or(path) }
     }
 
     fn steps(&self, entry: &Entry) -> Walk<'a> {
@@ -149,8 +146,7 @@ impl<'r, 'a> Walker<'r, 'a> {
 
     /// Whether a path of the backup is restored too.
     fn is_inside(&self, path: &[u8]) -> bool {
-        let rest = path.strip_prefix(&self.base[..]);
-        self.base.is_empty() || rest.is_some_and(|rest| rest.starts_with(b"/"))
+        below(path, &self.base).is_some()
     }
 
     fn directory(&mut self, place: &[u8]) -> io::Result<()> {
