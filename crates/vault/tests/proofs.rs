@@ -11,7 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use vault::copy::CopyRequest;
 use vault::proof::{Proof, prove};
+use vault::retention::{Policy, decide};
 use vault::source::directory::DirectorySource;
 use vault::store::memory::MemoryStore;
 
@@ -207,7 +209,7 @@ fn a_copy_in_another_repository_has_the_same_root_and_a_damaged_one_is_not_recor
     let backup = from.state().backups[&seq].clone();
     let copy = |to: &mut vault::repository::Repository| {
         let blobs = from.blobs().unwrap();
-        let source = vault::source::copy::CopySource::new(blobs, backup.clone());
+        let source = vault::source::copy::CopySource::new(blobs, seq, backup.clone());
         let request = vault::backup::BackupRequest {
             name: "data".to_owned(),
             host: "b".to_owned(),
@@ -236,4 +238,77 @@ fn a_copy_in_another_repository_has_the_same_root_and_a_damaged_one_is_not_recor
     let (mut third, _) = init(Arc::new(MemoryStore::new()), &clock);
     assert!(copy(&mut third).unwrap_err().is_damage());
     assert!(third.state().backups.is_empty());
+}
+
+#[test]
+fn copies_keep_the_times_of_their_originals_and_are_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    sample_tree(&data);
+    let clock = TestClock::new();
+    let (mut from, _) = init(Arc::new(MemoryStore::new()), &clock);
+    let (mut to, _) = init(Arc::new(MemoryStore::new()), &clock);
+    // The data does not change: three points in time with one root.
+    let originals: Vec<_> = (0..3)
+        .map(|_| {
+            clock.advance(Duration::from_secs(24 * 3600));
+            back_up(&mut from, &data).unwrap()
+        })
+        .collect();
+    clock.advance(Duration::from_secs(30 * 24 * 3600));
+    let request = CopyRequest { wanted: &[], host: "b".to_owned(), workers: 2 };
+    let before_ms = to.now_ms();
+    let copies = vault::copy::run(&from, &mut to, &request).unwrap();
+    assert_eq!(copies.len(), 3);
+    for (original, (seq, copy)) in originals.iter().zip(&copies) {
+        assert_eq!(*seq, original.seq);
+        let (expect, found) = (&original.backup.subject, &to.state().backups[&copy.seq].subject);
+        assert_eq!((found.begun_ms, found.ended_ms), (expect.begun_ms, expect.ended_ms));
+        assert_eq!((found.root, found.parent), (expect.root, None));
+        let copied = found.copied.unwrap();
+        assert_eq!((copied.repository, copied.record), (from.ring().repository, *seq));
+        assert!(copied.time_ms > before_ms, "{copied:?}");
+        assert_eq!(copy.backup.host, "a", "the machine that was backed up");
+        // A stranger is told, too.
+        let proof = prove(&to, &to.blobs().unwrap(), copy.seq, b"text").unwrap();
+        assert_eq!(proof.check().unwrap().subject, *found);
+    }
+    // Retention sees three days.
+    let policy = Policy { daily: 3, ..Policy::default() };
+    let (proven, zone) = (Default::default(), jiff::tz::TimeZone::UTC);
+    let decisions = decide(&to.state().backups, &proven, &policy, to.now_ms(), &zone);
+    assert_eq!(decisions.len(), 3);
+    assert!(decisions.iter().all(|d| d.reasons.contains(&"daily".to_owned())), "{decisions:?}");
+    // What is there is not copied again, nor what is not wanted; what does not exist is said.
+    assert!(vault::copy::run(&from, &mut to, &request).unwrap().is_empty());
+    let absent = CopyRequest { wanted: &[999], host: "b".to_owned(), workers: 2 };
+    assert!(vault::copy::run(&from, &mut to, &absent).is_err());
+    assert_eq!(to.state().backups.len(), 3);
+}
+
+#[test]
+fn an_older_copy_is_not_the_newest_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    sample_tree(&data);
+    let clock = TestClock::new();
+    let (mut from, _) = init(Arc::new(MemoryStore::new()), &clock);
+    let (mut to, _) = init(Arc::new(MemoryStore::new()), &clock);
+    let first = back_up(&mut from, &data).unwrap().seq;
+    clock.advance(Duration::from_secs(3600));
+    let own = back_up(&mut to, &data).unwrap().seq;
+    clock.advance(Duration::from_secs(3600));
+    let second = back_up(&mut from, &data).unwrap().seq;
+    let mut copy = |seq| {
+        let request = CopyRequest { wanted: &[seq], host: "b".to_owned(), workers: 2 };
+        let copied = vault::copy::run(&from, &mut to, &request).unwrap().remove(0).1.seq;
+        (copied, to.state().newest(Some("data")).unwrap().0)
+    };
+    // Recorded later than the repository's own one, it stands for an earlier moment.
+    assert_eq!(copy(first).1, own);
+    let (copied, newest) = copy(second);
+    assert_eq!(newest, copied);
+    clock.advance(Duration::from_secs(1));
+    let last = back_up(&mut to, &data).unwrap().seq;
+    assert_eq!(to.state().newest(None).unwrap().0, last);
 }

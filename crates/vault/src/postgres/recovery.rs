@@ -4,7 +4,7 @@
 use super::unfinished::{Mark, require_empty};
 use super::{Lsn, Position, SegmentName, Timeline};
 use crate::blobs::Blobs;
-use crate::chain::{Backup, SourceKind};
+use crate::chain::{Backup, SourceKind, newest_of};
 use crate::error::{Result, VaultError};
 use crate::repository::Repository;
 use crate::restore::{self, RestoreCounters, RestoreReport, RestoreRequest};
@@ -152,8 +152,10 @@ fn choose(
         // Numbers of transactions go round: half of them are later.
         Target::Transaction(xid) => xid.wrapping_sub(position.next_xid as u32) as i32 >= 0,
     });
-    let newest = all.into_iter().max_by_key(|(seq, _, _)| *seq);
-    newest.map(|(seq, backup, position)| (seq, backup.clone(), position)).ok_or_else(|| {
+    let newest = newest_of(all.iter().map(|(seq, backup, _)| (*seq, *backup)));
+    let newest = newest.map(|(seq, _)| seq);
+    let chosen = all.into_iter().find(|(seq, _, _)| Some(*seq) == newest);
+    chosen.map(|(seq, backup, position)| (seq, backup.clone(), position)).ok_or_else(|| {
         let what = "no base backup of a database was made before that point; `backstay vault \
                     list` shows all";
         VaultError::NotFound(what.to_owned())

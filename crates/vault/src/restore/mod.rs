@@ -106,14 +106,7 @@ pub(crate) fn run_with(
     if request.set_aside.is_some() && !request.dry_run {
         crate::verify::require_chunks(blobs, &request.path, &entry)?;
     }
-    let totals = match &entry.kind {
-        EntryKind::Directory { totals, .. } => *totals,
-        _ => {
-            let mut totals = Totals::default();
-            totals.add(&entry);
-            totals
-        }
-    };
+    let totals = Totals::of(&entry);
     let ((notes, notes_more), synced) = threads::restore(blobs, backup, &entry, request, sync)?;
     let counters = &request.counters;
     Ok(RestoreReport {

@@ -191,6 +191,18 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// What is in and below a directory, or the entry itself where it is none.
+    pub fn of(entry: &Entry) -> Totals {
+        match &entry.kind {
+            EntryKind::Directory { totals, .. } => *totals,
+            _ => {
+                let mut totals = Totals::default();
+                totals.add(entry);
+                totals
+            }
+        }
+    }
+
     /// Adds what an entry brings.
     pub fn add(&mut self, entry: &Entry) {
         match &entry.kind {

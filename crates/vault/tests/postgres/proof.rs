@@ -140,6 +140,10 @@ pub(crate) fn the_command_line_restores_in_place() {
     let report = other.verify(Depth::Bytes);
     assert!(report.is_intact() && report.backups == 1, "{report:?}");
     assert!(other.plan(Target::Latest).is_ok());
+    // A point in time is looked for from the original's time on, not from the copy's.
+    let ended_ms = other.reopen().state().newest(None).unwrap().1.subject.ended_ms;
+    let error = other.plan(Target::Time(ended_ms * 1000)).unwrap_err().to_string();
+    assert!(error.contains("no transaction that ended after"), "{error}");
     let (_, said) = command_line(&vault, &["vault", "status"]);
     assert!(said.contains("log stored up to 0/"), "{said}");
     // A file of a database's backup is a file like any other.
