@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use rustix::fs::XattrFlags;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -11,8 +11,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use vault::backup::BackupRequest;
 use vault::copy::CopyRequest;
 use vault::proof::{Proof, prove};
+use vault::rehearsal::DirectoryRehearsal;
 use vault::retention::{Policy, decide};
 use vault::source::directory::DirectorySource;
 use vault::store::memory::MemoryStore;
@@ -311,4 +313,151 @@ fn an_older_copy_is_not_the_newest_backup() {
     clock.advance(Duration::from_secs(1));
     let last = back_up(&mut to, &data).unwrap().seq;
     assert_eq!(to.state().newest(None).unwrap().0, last);
+}
+
+/// A tree with one of everything, devices included where this machine lets us make them.
+fn tree_with_nodes(data: &Path) -> bool {
+    tree_for_tar(data);
+    let rights = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, data.join("a/pipe"), FileType::Fifo, rights, 0).unwrap();
+    mknodat(CWD, data.join("socket"), FileType::Socket, rights, 0).unwrap();
+    let null = mknodat(CWD, data.join("null"), FileType::CharacterDevice, rights, makedev(1, 3));
+    let block = mknodat(CWD, data.join("disk"), FileType::BlockDevice, rights, makedev(7, 9));
+    null.is_ok() && block.is_ok()
+}
+
+#[test]
+fn a_directory_with_pipes_sockets_and_devices_is_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, scratch) = (folder.path().join("data"), folder.path().join("scratch"));
+    let devices = tree_with_nodes(&data);
+    let clock = TestClock::new();
+    let (mut repository, _) = init(Arc::new(MemoryStore::new()), &clock);
+    let seq = back_up(&mut repository, &data).unwrap().seq;
+    let blobs = repository.blobs().unwrap();
+    let backup = repository.state().backups[&seq].clone();
+    let rehearsal = DirectoryRehearsal::restore(&blobs, &backup, &scratch, 2).unwrap();
+    let checked = rehearsal.check().unwrap();
+    // Further names and what has no contents are compared, and are no files.
+    assert_eq!(checked.files, 5, "{checked:?}");
+    assert_eq!(checked.bytes, backup.totals.bytes);
+    if rustix::process::geteuid().is_root() {
+        assert!(devices, "root could make no devices");
+        assert!(checked.unchecked.is_empty(), "{checked:?}");
+        assert_eq!(fingerprint(&scratch), fingerprint(&data));
+    } else {
+        assert!(checked.unchecked[0].contains("owners"), "{checked:?}");
+    }
+}
+
+#[test]
+fn a_single_file_and_a_commands_output_are_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("single"), noise(5, 400_000)).unwrap();
+    let clock = TestClock::new();
+    let (mut repository, _) = init(Arc::new(MemoryStore::new()), &clock);
+    let file = back_up(&mut repository, &folder.path().join("single")).unwrap().backup;
+    let source = vault::source::command::CommandSource::new("seq 1 1000", "dump");
+    let request = BackupRequest::plain("dump", "a", &source, 2);
+    let dump = vault::backup::run(&mut repository, &request).unwrap().backup;
+    let blobs = repository.blobs().unwrap();
+    for (name, backup) in [("single", file), ("dump", dump)] {
+        let scratch = folder.path().join(format!("scratch-{name}"));
+        let rehearsal = DirectoryRehearsal::restore(&blobs, &backup, &scratch, 2).unwrap();
+        let checked = rehearsal.check().unwrap();
+        assert_eq!((checked.files, checked.bytes), (1, backup.totals.bytes), "{name}");
+        let found = fs::read_dir(&scratch).unwrap().next().unwrap().unwrap().path();
+        fs::write(found, "something else").unwrap();
+        assert!(rehearsal.check().is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_restore_with_another_root_is_not_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, scratch) = (folder.path().join("data"), folder.path().join("scratch"));
+    tree_with_nodes(&data);
+    let clock = TestClock::new();
+    let (mut repository, _) = init(Arc::new(MemoryStore::new()), &clock);
+    let seq = back_up(&mut repository, &data).unwrap().seq;
+    let blobs = repository.blobs().unwrap();
+    let backup = repository.state().backups[&seq].clone();
+    let check = |what: &str, harm: &dyn Fn()| {
+        let rehearsal = DirectoryRehearsal::restore(&blobs, &backup, &scratch, 2).unwrap();
+        rehearsal.check().unwrap_or_else(|error| panic!("before {what}: {error}"));
+        harm();
+        let error = rehearsal.check().map(|_| what).unwrap_err().to_string();
+        assert!(error.contains("NOT proven"), "{what}: {error}");
+        fs::remove_dir_all(&scratch).unwrap();
+    };
+    let at = |path: &str| scratch.join(path);
+    let rights = |path: &str, mode| {
+        fs::set_permissions(at(path), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let keep_time = |path: &str, change: &dyn Fn()| {
+        let time = fs::metadata(at(path)).unwrap().modified().unwrap();
+        change();
+        fs::File::open(at(path)).unwrap().set_modified(time).unwrap();
+    };
+    check("a byte", &|| {
+        keep_time("a/deep/er/noise", &|| {
+            let file = fs::File::options().write(true).open(at("a/deep/er/noise")).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"?", 200_000).unwrap();
+        });
+    });
+    check("a time", &|| {
+        fs::File::open(at("text")).unwrap().set_modified(SystemTime::now()).unwrap();
+    });
+    check("rights", &|| rights("text", 0o604));
+    check("a directory's rights", &|| rights("empty", 0o700));
+    check("an attribute", &|| {
+        if rustix::fs::lremovexattr(at("text"), "user.plain").is_err() {
+            rights("text", 0o600); // This file system has no attributes.
+        }
+    });
+    check("a missing file", &|| {
+        keep_time("a", &|| fs::remove_file(at("a/nothing")).unwrap());
+    });
+    check("a missing directory", &|| keep_time("", &|| fs::remove_dir(at("empty")).unwrap()));
+    check("something more", &|| keep_time("empty", &|| fs::write(at("empty/x"), "").unwrap()));
+    check("a link elsewhere", &|| {
+        let link = at("a/link");
+        keep_time("a", &|| {
+            fs::remove_file(&link).unwrap();
+            std::os::unix::fs::symlink("../next", &link).unwrap();
+        });
+    });
+    check("a further name that is none", &|| {
+        keep_time("b", &|| {
+            fs::remove_file(at("b/also")).unwrap();
+            fs::copy(at("a/one"), at("b/also")).unwrap();
+        });
+    });
+    check("a pipe that is a file", &|| {
+        keep_time("a", &|| {
+            fs::remove_file(at("a/pipe")).unwrap();
+            fs::write(at("a/pipe"), "").unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_directory_with_a_damaged_chunk_is_not_proven() {
+    use vault::store::{Area, Store};
+    let folder = tempfile::tempdir().unwrap();
+    let (data, scratch) = (folder.path().join("data"), folder.path().join("scratch"));
+    sample_tree(&data);
+    let clock = TestClock::new();
+    let store = Arc::new(MemoryStore::new());
+    let (mut repository, _) = init(store.clone(), &clock);
+    let backup = back_up(&mut repository, &data).unwrap().backup;
+    let packs = store.list(Area::Packs, None).unwrap();
+    let largest = packs.iter().max_by_key(|l| l.size_bytes).unwrap();
+    let mut bytes = store.get(&largest.name).unwrap();
+    bytes[5000] ^= 1;
+    store.overwrite(&largest.name, bytes);
+    let blobs = repository.blobs().unwrap();
+    let rehearsal = DirectoryRehearsal::restore(&blobs, &backup, &scratch, 2);
+    let error = rehearsal.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("NOT proven"), "{error}");
 }

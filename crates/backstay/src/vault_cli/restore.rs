@@ -182,7 +182,7 @@ fn statement(
                    chunk read or kept",
         synced: report.synced,
         took_ms: took.as_millis() as u64,
-        notes: report.notes,
+        notes: report.notes.into_iter().map(|note| (note.path, note.what)).collect(),
         notes_more: report.notes_more,
     }
 }

@@ -198,7 +198,9 @@ fn statement(
         verified: "the signature, the Merkle path of every entry, the seal and identity of every \
                    chunk, and that the log is there unbroken up to the point",
         took_ms: took.as_millis() as u64,
-        notes: report.map(|r| r.notes).unwrap_or_default(),
+        notes: report
+            .map(|r| r.notes.into_iter().map(|note| (note.path, note.what)).collect())
+            .unwrap_or_default(),
     }
 }
 

@@ -246,6 +246,7 @@ pub fn recover(
     for (number, place) in &spaces {
         let more = part(&blobs, plan, request, &format!("spaces/{number}"), place)?;
         report.notes.extend(more.notes);
+        report.failed += more.failed;
         report.totals.files += more.totals.files;
         report.totals.bytes += more.totals.bytes;
         let link = request.target.join("pg_tblspc").join(number);

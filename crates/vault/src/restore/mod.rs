@@ -9,6 +9,7 @@ mod threads;
 mod walk;
 
 pub use contents::dump;
+pub(crate) use walk::single_name;
 
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::Backup;
@@ -58,6 +59,28 @@ pub struct RestoreCounters {
     pub set_aside: AtomicU64,
 }
 
+/// Why something was not restored as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It failed.
+    Failed,
+    /// It was not asked for.
+    LeftOut,
+    /// This user may not, or the file system cannot.
+    NotPermitted,
+}
+
+/// Something that could not be restored as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Its path below the target.
+    pub path: String,
+    /// What happened.
+    pub what: String,
+    /// Why.
+    pub cause: Cause,
+}
+
 /// What a restore did.
 #[derive(Clone, Debug)]
 pub struct RestoreReport {
@@ -69,10 +92,12 @@ pub struct RestoreReport {
     pub bytes_written: u64,
     /// Entries moved aside.
     pub set_aside: u64,
-    /// What could not be restored as it was: path and reason.
-    pub notes: Vec<(String, String)>,
+    /// What could not be restored as it was.
+    pub notes: Vec<Note>,
     /// How many more of them there were.
     pub notes_more: u64,
+    /// How many of all of them failed.
+    pub failed: u64,
     /// Whether everything is on disk by the system's word.
     pub synced: bool,
 }
@@ -107,15 +132,16 @@ pub(crate) fn run_with(
         crate::verify::require_chunks(blobs, &request.path, &entry)?;
     }
     let totals = Totals::of(&entry);
-    let ((notes, notes_more), synced) = threads::restore(blobs, backup, &entry, request, sync)?;
+    let (notes, synced) = threads::restore(blobs, backup, &entry, request, sync)?;
     let counters = &request.counters;
     Ok(RestoreReport {
         totals,
         files_changed: counters.files_changed.load(Ordering::Relaxed),
         bytes_written: counters.bytes_written.load(Ordering::Relaxed),
         set_aside: counters.set_aside.load(Ordering::Relaxed),
-        notes,
-        notes_more,
+        notes: notes.listed,
+        notes_more: notes.more,
+        failed: notes.failed,
         synced,
     })
 }

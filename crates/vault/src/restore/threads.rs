@@ -5,7 +5,7 @@ use super::contents::{self, Pair};
 use super::metadata::{Subject, apply};
 use super::target::{Target, shown, unlink};
 use super::walk::Walker;
-use super::{NOTES_MAX, RestoreRequest, WORKERS_MAX};
+use super::{Cause, NOTES_MAX, Note, RestoreRequest, WORKERS_MAX};
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
@@ -29,8 +29,15 @@ const TASKS_MAX: usize = 16;
 const BEHIND_BYTES_MAX: u64 = 64 << 20;
 const BEHIND_FILES_MAX: usize = 128;
 
-/// Paths with what happened to them, and how many more.
-type Notes = (Vec<(String, String)>, u64);
+/// What happened to paths.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) listed: Vec<Note>,
+    /// Beyond the list.
+    pub(super) more: u64,
+    /// Of all.
+    pub(super) failed: u64,
+}
 
 /// A small file.
 pub(super) struct Small {
@@ -123,7 +130,7 @@ pub(super) fn restore(
     let key = *blobs.chunk_id_key();
     let (notes, behind) = <(Mutex<Notes>, Mutex<Behind>)>::default();
     let restore = Restore { blobs, request, target, key, notes, behind };
-    thread::scope(|scope| -> Result<()> {
+    let has_links = thread::scope(|scope| -> Result<bool> {
         let (tasks_in, tasks) = bounded(TASKS_MAX);
         for _ in 0..request.workers.clamp(1, WORKERS_MAX) {
             let tasks = tasks.clone();
@@ -136,7 +143,10 @@ pub(super) fn restore(
     let mut synced = false;
     if make {
         let (idle, _) = bounded(0);
-        Walker::new(&restore, backup, idle).second_pass(entry)?;
+        if has_links {
+            Walker::new(&restore, backup, idle.clone()).links(entry);
+        }
+        Walker::new(&restore, backup, idle).directories(entry);
         if let (Some(target), true) = (&restore.target, sync) {
             target.sync().map_err(VaultError::file("sync", request.target.clone()))?;
             synced = true;
@@ -148,12 +158,19 @@ pub(super) fn restore(
 impl Restore<'_> {
     /// Notes what could not be restored as it was.
     pub(super) fn note(&self, path: &[u8], what: impl Into<String>) {
+        self.note_as(Cause::Failed, path, what);
+    }
+
+    /// As [`Restore::note`], for another cause than a failure.
+    pub(super) fn note_as(&self, cause: Cause, path: &[u8], what: impl Into<String>) {
         // A note is one push: a panic elsewhere leaves the list whole.
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.0.len() < NOTES_MAX {
-            notes.0.push((String::from_utf8_lossy(path).into_owned(), what.into()));
+        notes.failed += u64::from(cause == Cause::Failed);
+        if notes.listed.len() < NOTES_MAX {
+            let path = String::from_utf8_lossy(path).into_owned();
+            notes.listed.push(Note { path, what: what.into(), cause });
         } else {
-            notes.1 += 1;
+            notes.more += 1;
         }
     }
 
@@ -352,7 +369,7 @@ impl Restore<'_> {
         let meta = &small.entry.meta;
         let notes = apply(&small.directory, &small.name, meta, Subject::Other, self.request)
             .map_err(failed("set the metadata of"))?;
-        notes.into_iter().for_each(|n| self.note(&small.path, n));
+        notes.into_iter().for_each(|(cause, n)| self.note_as(cause, &small.path, n));
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
-//! Walks the tree of a restore twice: first everything but further names, then those, and the
-//! metadata of directories once nothing in them changes any more.
+//! Walks the tree of a restore: first everything but further names, then those, where there are
+//! any, and last the metadata of directories, in which nothing changes any more.
 
-use super::linked;
 use super::metadata::{Subject, apply};
 use super::target::{shown, split};
 use super::threads::{Large, Restore, Small, Task};
+use super::{Cause, linked};
 use crate::blobs::ReadBuffers;
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
@@ -39,6 +39,7 @@ pub(super) struct Walker<'r, 'a> {
     near: Option<(Vec<u8>, Arc<OwnedFd>)>,
     /// The path in the backup that the target stands for.
     base: Vec<u8>,
+    has_links: bool,
 }
 
 impl<'r, 'a> Walker<'r, 'a> {
@@ -49,7 +50,17 @@ impl<'r, 'a> Walker<'r, 'a> {
     ) -> Walker<'r, 'a> {
         let base = plain_path(&restore.request.path);
         let (batch, batch_bytes, batch_directories) = (Vec::new(), 0, 0);
-        Walker { restore, backup, tasks, batch, batch_bytes, batch_directories, near: None, base }
+        Walker {
+            restore,
+            backup,
+            tasks,
+            batch,
+            batch_bytes,
+            batch_directories,
+            near: None,
+            base,
+            has_links: false,
+        }
     }
 
     /// Where an entry of the backup lies below the target.
@@ -66,13 +77,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let relative = self.relative(path).to_vec();
         let is_single = relative.is_empty() && !matches!(top.kind, EntryKind::Directory { .. });
         match is_single {
-            true if entry.name.is_empty() => {
-                let origin = self.backup.origin.as_bytes();
-                let name = split(origin).1;
-                let usable = !name.is_empty() && name != b".." && name != b".";
-                if usable { name.to_vec() } else { b"restored".to_vec() }
-            }
-            true => entry.name.clone(),
+            true => single_name(self.backup, entry),
             false => relative,
         }
     }
@@ -90,8 +95,9 @@ impl<'r, 'a> Walker<'r, 'a> {
         Ok(fd)
     }
 
-    /// Makes directories, links, pipes and devices, and hands files to the writers.
-    pub(super) fn first_pass(mut self, top: &Entry) -> Result<()> {
+    /// Makes directories, links, pipes and devices, and hands files to the writers. Says whether
+    /// further names are left to make.
+    pub(super) fn first_pass(mut self, top: &Entry) -> Result<bool> {
         let mut walk = self.steps(top);
         while let Some(step) = walk.next() {
             match step {
@@ -118,7 +124,8 @@ impl<'r, 'a> Walker<'r, 'a> {
                 }
             }
         }
-        self.flush()
+        self.flush()?;
+        Ok(self.has_links)
     }
 
     fn first(&mut self, place: &[u8], entry: Box<Entry>) -> Result<()> {
@@ -133,7 +140,8 @@ impl<'r, 'a> Walker<'r, 'a> {
             EntryKind::File { .. } => self.file(place, entry),
             EntryKind::HardLink { target } => {
                 if self.is_inside(target) {
-                    return Ok(()); // The second pass links it.
+                    self.has_links = true;
+                    return Ok(());
                 }
                 let file = linked(self.restore.blobs, &self.backup.top, target)?;
                 let kind = file.kind;
@@ -238,10 +246,10 @@ impl<'r, 'a> Walker<'r, 'a> {
 
     fn special(&mut self, place: &[u8], entry: &Entry) -> Result<()> {
         let failed = |action| VaultError::file(action, shown(place));
-        let is_device =
-            matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
+        let is_device = entry.kind.is_device();
         if is_device && !self.restore.request.devices {
-            self.restore.note(place, "it is a device; --devices restores devices");
+            let what = "it is a device; --devices restores devices";
+            self.restore.note_as(Cause::LeftOut, place, what);
             return Ok(());
         }
         let parent = self.parent(place).map_err(failed("open the directory of"))?;
@@ -268,38 +276,43 @@ impl<'r, 'a> Walker<'r, 'a> {
         };
         match made {
             Err(Errno::EXIST) if is_right => {}
+            Err(Errno::PERM) if is_device => {
+                let what = "it is a device, which only root can make, and not in every container";
+                self.restore.note_as(Cause::NotPermitted, place, what);
+                return Ok(());
+            }
             made => made.map_err(|e| failed("make")(e.into()))?,
         }
         let notes = apply(&parent, name, &entry.meta, subject, self.restore.request)
             .map_err(failed("set the metadata of"))?;
-        notes.into_iter().for_each(|n| self.restore.note(place, n));
+        notes.into_iter().for_each(|(cause, n)| self.restore.note_as(cause, place, n));
         Ok(())
     }
 
-    /// Links further names, and gives directories their metadata.
-    pub(super) fn second_pass(mut self, top: &Entry) -> Result<()> {
+    /// Links further names. Their directories still have their owner's rights.
+    pub(super) fn links(mut self, top: &Entry) {
         for step in self.steps(top) {
-            match step {
-                Step::Entry { path, entry } => {
-                    let place = self.place(&path, &entry, top);
-                    if let EntryKind::HardLink { target } = &entry.kind
-                        && self.is_inside(target)
-                        && let Err(error) = self.link(&place, target)
-                    {
-                        self.restore.note(&place, format!("it could not be linked: {error}"));
-                    }
-                }
-                Step::Leave { path, entry } => {
-                    let place = self.relative(&path).to_vec();
-                    if let Err(error) = self.leave(&place, &entry) {
-                        let what = format!("its metadata could not be set: {error}");
-                        self.restore.note(&place, what);
-                    }
-                }
-                Step::Lost { .. } => {} // Noted in the first pass.
+            let Step::Entry { path, entry } = step else { continue };
+            let place = self.place(&path, &entry, top);
+            if let EntryKind::HardLink { target } = &entry.kind
+                && self.is_inside(target)
+                && let Err(error) = self.link(&place, target)
+            {
+                self.restore.note(&place, format!("it could not be linked: {error}"));
             }
         }
-        Ok(())
+    }
+
+    /// Gives directories their metadata.
+    pub(super) fn directories(self, top: &Entry) {
+        for step in self.steps(top) {
+            // What is lost was noted in the first pass.
+            let Step::Leave { path, entry } = step else { continue };
+            let place = self.relative(&path).to_vec();
+            if let Err(error) = self.leave(&place, &entry) {
+                self.restore.note(&place, format!("its metadata could not be set: {error}"));
+            }
+        }
     }
 
     fn link(&mut self, place: &[u8], target: &[u8]) -> io::Result<()> {
@@ -321,17 +334,27 @@ impl<'r, 'a> Walker<'r, 'a> {
         Ok(rustix::fs::linkat(&*from, from_name, &*parent, name, AtFlags::empty())?)
     }
 
-    fn leave(&mut self, place: &[u8], entry: &Entry) -> io::Result<()> {
+    fn leave(&self, place: &[u8], entry: &Entry) -> io::Result<()> {
         let root = self.restore.target.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let directory = root.directory(place)?;
         let notes = apply(&directory, b"", &entry.meta, Subject::Other, self.restore.request)?;
-        notes.into_iter().for_each(|n| self.restore.note(place, n));
+        notes.into_iter().for_each(|(cause, n)| self.restore.note_as(cause, place, n));
         if place.is_empty() {
             // The target's own entry is its parent's business; nothing more to do.
             debug_assert!(Arc::ptr_eq(&directory, root.root()));
         }
         Ok(())
     }
+}
+
+/// The name of a single file in the target.
+pub(crate) fn single_name(backup: &Backup, entry: &Entry) -> Vec<u8> {
+    let name = match entry.name.is_empty() {
+        true => split(backup.origin.as_bytes()).1,
+        false => &entry.name,
+    };
+    let usable = !name.is_empty() && name != b".." && name != b".";
+    if usable { name.to_vec() } else { b"restored".to_vec() }
 }
 
 /// Whether a link, pipe, socket or device is there already.

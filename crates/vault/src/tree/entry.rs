@@ -105,6 +105,13 @@ pub enum EntryKind {
     },
 }
 
+impl EntryKind {
+    /// Whether it is a device node.
+    pub fn is_device(&self) -> bool {
+        matches!(self, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. })
+    }
+}
+
 /// Where a file's contents are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {

@@ -12,6 +12,7 @@ mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod directory;
 mod increments;
 mod kills;
 mod log;
@@ -38,6 +39,10 @@ const WITHOUT_SERVER: &[(&str, fn())] = &[
         ahead::a_damaged_segment_ahead_stops_where_it_is,
     ),
     ("what_is_fetched_ahead_goes_with_its_server", ahead::a_queue_goes_with_its_server),
+    (
+        "devices_are_no_obstacle_to_a_proof_of_restore",
+        directory::devices_are_no_obstacle_to_a_proof,
+    ),
     (
         "what_a_dead_process_fetched_ahead_harms_nothing",
         ahead::what_a_dead_process_left_harms_nothing,
