@@ -2,7 +2,7 @@
 //! owner clears set-id bits, and rights may keep their owner from setting the others.
 
 use super::{Cause, RestoreRequest};
-use crate::source::inode::proc_path;
+use crate::source::inode::{self, proc_path};
 use crate::tree::Metadata;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -50,11 +50,34 @@ pub(super) fn apply(
     let times = Timestamps { last_access: mtime, last_modification: mtime };
     rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     if subject != Subject::Link {
-        // Without its owner, a set-id program would run as someone else.
-        let rights = if request.owners { meta.mode } else { meta.mode & 0o1777 };
-        rustix::fs::chmodat(directory, name, Mode::from_raw_mode(rights), AtFlags::empty())?;
+        let mode = Mode::from_raw_mode(rights(meta, request));
+        rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?;
     }
     Ok(notes)
+}
+
+/// Whether a name's metadata would change.
+pub(super) fn differs(
+    directory: &OwnedFd,
+    name: &[u8],
+    meta: &Metadata,
+    subject: Subject,
+    request: &RestoreRequest,
+) -> io::Result<bool> {
+    let name = if name.is_empty() { &b"."[..] } else { name };
+    let seen = inode::look(directory, name)?;
+    let same_owner = !request.owners || (seen.uid, seen.gid) == (meta.uid, meta.gid);
+    let same_rights = subject == Subject::Link || seen.mode == rights(meta, request);
+    let same_time = seen.mtime == (meta.mtime_s, meta.mtime_ns);
+    let found = inode::xattrs(directory, name)?;
+    let same_attributes = meta.xattrs.iter().all(|attribute| found.contains(attribute));
+    Ok(!(same_owner && same_rights && same_time && same_attributes))
+}
+
+/// The rights that a restore gives.
+fn rights(meta: &Metadata, request: &RestoreRequest) -> u32 {
+    // Without its owner, a set-id program would run as someone else.
+    if request.owners { meta.mode } else { meta.mode & 0o1777 }
 }
 
 fn cause(error: Errno) -> Cause {

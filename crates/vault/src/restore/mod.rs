@@ -4,11 +4,13 @@
 
 mod contents;
 mod metadata;
+mod plan;
 mod target;
 mod threads;
 mod walk;
 
 pub use contents::dump;
+pub use plan::{Action, CHANGES_MAX, Change, Plan};
 pub(crate) use walk::single_name;
 
 use crate::blobs::{Blobs, ReadBuffers};
@@ -98,6 +100,8 @@ pub struct RestoreReport {
     pub notes_more: u64,
     /// How many of all of them failed.
     pub failed: u64,
+    /// What a dry run found that would change; nothing of a restore.
+    pub plan: Plan,
     /// Whether everything is on disk by the system's word.
     pub synced: bool,
 }
@@ -128,11 +132,11 @@ pub(crate) fn run_with(
 ) -> Result<RestoreReport> {
     backup.top.check(true)?;
     let entry = find_path(blobs, &backup.top, &request.path)?;
-    if request.set_aside.is_some() && !request.dry_run {
+    if request.set_aside.is_some() {
         crate::verify::require_chunks(blobs, &request.path, &entry)?;
     }
     let totals = Totals::of(&entry);
-    let (notes, synced) = threads::restore(blobs, backup, &entry, request, sync)?;
+    let (notes, plan, synced) = threads::restore(blobs, backup, &entry, request, sync)?;
     let counters = &request.counters;
     Ok(RestoreReport {
         totals,
@@ -142,6 +146,7 @@ pub(crate) fn run_with(
         notes: notes.listed,
         notes_more: notes.more,
         failed: notes.failed,
+        plan,
         synced,
     })
 }

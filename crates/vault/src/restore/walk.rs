@@ -4,7 +4,7 @@
 use super::metadata::{Subject, apply};
 use super::target::{shown, split};
 use super::threads::{Large, Restore, Small, Task};
-use super::{Cause, linked};
+use super::{Action, Cause, linked};
 use crate::blobs::ReadBuffers;
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
@@ -95,6 +95,43 @@ impl<'r, 'a> Walker<'r, 'a> {
         Ok(fd)
     }
 
+    /// As [`Walker::parent`]; none in a dry run where the restore would make it.
+    fn parent_or_none(&mut self, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
+        match self.parent(path) {
+            Err(error) if self.restore.request.dry_run => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                // There is no target.
+                None if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            },
+            parent => parent.map(Some),
+        }
+    }
+
+    fn plan_directory(&mut self, place: &[u8], entry: &Entry) -> io::Result<()> {
+        if place.is_empty() {
+            // A missing target was planned before the walk.
+            let Some(target) = &self.restore.target else { return Ok(()) };
+            return self.restore.plan_metadata(place, (target.root(), b""), entry, Subject::Other);
+        }
+        let name = split(place).1;
+        let Some(parent) = self.parent_or_none(place)? else {
+            self.restore.plan(place, Action::Make);
+            return Ok(());
+        };
+        match inode::look(&parent, name) {
+            Ok(seen) if seen.file_type == FileType::Directory => {
+                self.restore.plan_metadata(place, (&parent, name), entry, Subject::Other)
+            }
+            Ok(seen) => self.restore.plan_instead(place, seen.file_type),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.restore.plan(place, Action::Make);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes directories, links, pipes and devices, and hands files to the writers. Says whether
     /// further names are left to make.
     pub(super) fn first_pass(mut self, top: &Entry) -> Result<bool> {
@@ -132,7 +169,10 @@ impl<'r, 'a> Walker<'r, 'a> {
         let failed = |action| VaultError::file(action, shown(place));
         match &entry.kind {
             EntryKind::Directory { .. } => {
-                if place.is_empty() || self.restore.request.dry_run {
+                if self.restore.request.dry_run {
+                    return self.plan_directory(place, &entry).map_err(failed("look at"));
+                }
+                if place.is_empty() {
                     return Ok(());
                 }
                 self.directory(place).map_err(failed("make the directory"))
@@ -147,7 +187,6 @@ impl<'r, 'a> Walker<'r, 'a> {
                 let kind = file.kind;
                 self.file(place, Box::new(Entry { kind, ..*entry }))
             }
-            _ if self.restore.request.dry_run => Ok(()),
             _ => self.special(place, &entry),
         }
     }
@@ -175,16 +214,12 @@ impl<'r, 'a> Walker<'r, 'a> {
     }
 
     fn file(&mut self, place: &[u8], entry: Box<Entry>) -> Result<()> {
-        let directory = match self.parent(place) {
-            Ok(directory) => directory,
-            Err(_) if self.restore.request.dry_run => {
-                // Its directory is not there: the file would be new.
-                self.restore.request.counters.files_changed.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(VaultError::file("open the directory of", shown(place))(error));
-            }
+        let failed = VaultError::file("open the directory of", shown(place));
+        let Some(directory) = self.parent_or_none(place).map_err(failed)? else {
+            // Its directory is not there yet: the file would be new.
+            self.restore.request.counters.files_changed.fetch_add(1, Ordering::Relaxed);
+            self.restore.plan(place, Action::Make);
+            return Ok(());
         };
         let EntryKind::File { size_bytes, .. } = entry.kind else { return Ok(()) };
         let name = split(place).1.to_vec();
@@ -252,9 +287,16 @@ impl<'r, 'a> Walker<'r, 'a> {
             self.restore.note_as(Cause::LeftOut, place, what);
             return Ok(());
         }
-        let parent = self.parent(place).map_err(failed("open the directory of"))?;
+        let opened = self.parent_or_none(place).map_err(failed("open the directory of"))?;
+        let Some(parent) = opened else {
+            self.restore.plan(place, Action::Make);
+            return Ok(());
+        };
         let (_, name) = split(place);
         let is_right = is_right(&parent, name, &entry.kind);
+        if self.restore.request.dry_run {
+            return self.plan_special(place, &parent, is_right, entry).map_err(failed("look at"));
+        }
         if !is_right && inode::look(&parent, name).is_ok() {
             self.restore.clear(place, &parent, name).map_err(failed("replace"))?;
         }
@@ -289,6 +331,26 @@ impl<'r, 'a> Walker<'r, 'a> {
         Ok(())
     }
 
+    fn plan_special(
+        &self,
+        place: &[u8],
+        parent: &OwnedFd,
+        is_right: bool,
+        entry: &Entry,
+    ) -> io::Result<()> {
+        let name = split(place).1;
+        let is_link = matches!(entry.kind, EntryKind::Symlink { .. });
+        let subject = if is_link { Subject::Link } else { Subject::Other };
+        match inode::look(parent, name) {
+            _ if is_right => self.restore.plan_metadata(place, (parent, name), entry, subject),
+            Ok(seen) => self.restore.plan_instead(place, seen.file_type),
+            Err(_) => {
+                self.restore.plan(place, Action::Make);
+                Ok(())
+            }
+        }
+    }
+
     /// Links further names. Their directories still have their owner's rights.
     pub(super) fn links(mut self, top: &Entry) {
         for step in self.steps(top) {
@@ -296,7 +358,10 @@ impl<'r, 'a> Walker<'r, 'a> {
             let place = self.place(&path, &entry, top);
             if let EntryKind::HardLink { target } = &entry.kind
                 && self.is_inside(target)
-                && let Err(error) = self.link(&place, target)
+                && let Err(error) = match self.restore.request.dry_run {
+                    true => self.plan_link(&place, target, &entry),
+                    false => self.link(&place, target),
+                }
             {
                 self.restore.note(&place, format!("it could not be linked: {error}"));
             }
@@ -332,6 +397,36 @@ impl<'r, 'a> Walker<'r, 'a> {
             self.restore.clear(place, &parent, name)?;
         }
         Ok(rustix::fs::linkat(&*from, from_name, &*parent, name, AtFlags::empty())?)
+    }
+
+    /// Whether a further name is one of its file already, and stays one: a file with several
+    /// names is replaced where its contents differ.
+    fn plan_link(&mut self, place: &[u8], target: &[u8], entry: &Entry) -> io::Result<()> {
+        let name = split(place).1;
+        let parent = self.parent_or_none(place)?;
+        let Some((parent, seen)) = parent.and_then(|p| inode::look(&p, name).ok().map(|s| (p, s)))
+        else {
+            self.restore.plan(place, Action::Make);
+            return Ok(());
+        };
+        let from_path = self.relative(target).to_vec();
+        let from_name = split(&from_path).1.to_vec();
+        let first = self.parent_or_none(&from_path)?;
+        let first = first.and_then(|f| inode::look(&f, &from_name).ok().map(|s| (f, s)));
+        if let Some((directory, first)) = first
+            && (first.device, first.stamp.inode) == (seen.device, seen.stamp.inode)
+        {
+            let file = linked(self.restore.blobs, &self.backup.top, target);
+            let file = file.map_err(io::Error::other)?;
+            let entry = Box::new(Entry { kind: file.kind, ..entry.clone() });
+            let small = Small { directory, path: from_path, name: from_name, entry };
+            let open = inode::open_file(&small.directory, &small.name)?;
+            if self.restore.is_right(&small, &open) {
+                return Ok(());
+            }
+        }
+        drop(parent);
+        self.restore.plan_instead(place, seen.file_type)
     }
 
     fn leave(&self, place: &[u8], entry: &Entry) -> io::Result<()> {
