@@ -471,3 +471,23 @@ fn a_dry_run_lists_what_the_restore_then_changes() {
     let aside = folder.path().join("aside");
     check(&data, "", Some(&aside), &[Action::SetAside, Action::Make, Action::Adjust]);
 }
+
+#[test]
+fn progress_counts_towards_what_is_restored_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    sample_tree(&data);
+    let clock = TestClock::new();
+    let (mut repository, _) = init(memory(), &clock);
+    let backup = back_up(&mut repository, &data).unwrap().backup;
+    let blobs = repository.blobs().unwrap();
+    for (number, path) in ["", "a", "a/deep", "a/one", "z-also-one", "text"].iter().enumerate() {
+        let mut request = restore_request(&folder.path().join(number.to_string()));
+        request.path = path.as_bytes().to_vec();
+        let total = vault::restore::totals(&blobs, &backup, &request.path).unwrap().bytes;
+        let report = vault::restore::run(&blobs, &backup, &request).unwrap();
+        let done = request.counters.bytes.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((done, report.totals.bytes), (total, total), "{path}");
+        assert!(total > 0 && (total < backup.totals.bytes || path.is_empty()), "{path}: {total}");
+    }
+}

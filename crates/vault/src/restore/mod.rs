@@ -132,10 +132,10 @@ pub(crate) fn run_with(
 ) -> Result<RestoreReport> {
     backup.top.check(true)?;
     let entry = find_path(blobs, &backup.top, &request.path)?;
+    let totals = totals(blobs, backup, &request.path)?;
     if request.set_aside.is_some() {
         crate::verify::require_chunks(blobs, &request.path, &entry)?;
     }
-    let totals = Totals::of(&entry);
     let (notes, plan, synced) = threads::restore(blobs, backup, &entry, request, sync)?;
     let counters = &request.counters;
     Ok(RestoreReport {
@@ -149,6 +149,19 @@ pub(crate) fn run_with(
         plan,
         synced,
     })
+}
+
+/// What is at a path of a backup: what progress counts towards.
+///
+/// # Errors
+/// Where the path is not in the backup.
+pub fn totals(blobs: &Blobs, backup: &Backup, path: &[u8]) -> Result<Totals> {
+    let entry = find_path(blobs, &backup.top, path)?;
+    match &entry.kind {
+        // By itself it gets the contents of its file.
+        EntryKind::HardLink { target } => Ok(Totals::of(&linked(blobs, &backup.top, target)?)),
+        _ => Ok(Totals::of(&entry)),
+    }
 }
 
 /// The entry whose contents a further name has.

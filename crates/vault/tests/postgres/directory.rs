@@ -4,6 +4,7 @@ use crate::cluster::Vault;
 use crate::common::{back_up, sample_tree};
 use crate::proof::{command_line, command_line_of};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -61,4 +62,57 @@ pub(crate) fn devices_are_no_obstacle_to_a_proof() {
     assert!(said.contains("NOT checked: owners"), "{said}");
     assert!(said.contains("NOT checked: null: it is a device"), "{said}");
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "the scratch place is gone: {said}");
+}
+
+/// What a command says as JSON.
+pub(crate) fn said_as_json(vault: &Vault, words: &[&str]) -> Value {
+    let (code, said) = command_line(vault, &[words, &["--json"]].concat());
+    assert_eq!(code, 0, "{said}");
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+pub(crate) fn a_dry_run_and_a_statement_say_what_is_restored() {
+    let small = small(|_| {});
+    let root = {
+        let backup = small.vault.repository.state().newest(None).unwrap().1;
+        backup.subject.root.iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    fs::write(small.data.join("text"), "a mistake").unwrap();
+    fs::remove_dir(small.data.join("empty")).unwrap();
+    let totals = small.vault.repository.state().newest(None).unwrap().1.totals;
+    let in_place = ["restore", "--in-place"];
+    let dry = said_as_json(&small.vault, &[&in_place[..], &["--dry-run"]].concat());
+    let changes = serde_json::json!([
+        {"path": "", "action": "adjust"},
+        {"path": "empty", "action": "make"},
+        {"path": "text", "action": "set aside"},
+        {"path": "text", "action": "make"},
+    ]);
+    assert_eq!(dry["plan"]["changes"], changes, "{dry}");
+    assert_eq!((&dry["plan"]["make"], &dry["plan"]["set_aside"]), (&2.into(), &1.into()));
+    assert_eq!(fs::read(small.data.join("text")).unwrap(), b"a mistake");
+    let (_, said) = command_line(&small.vault, &[&in_place[..], &["--dry-run"]].concat());
+    for line in ["    set aside text", "    make text", "    make empty", "    adjust ."] {
+        assert!(said.lines().any(|found| found == line), "{line}: {said}");
+    }
+    let done = said_as_json(&small.vault, &in_place);
+    assert_eq!((&done["root"], &done["position"]), (&root.clone().into(), &"".into()));
+    assert_eq!((&done["files"], &done["bytes"]), (&totals.files.into(), &totals.bytes.into()));
+    assert_eq!((&done["directories"], &done["synced"]), (&totals.directories.into(), &true.into()));
+    assert_eq!((&done["set_aside"], &done["files_changed"]), (&1.into(), &1.into()));
+    assert_eq!(done["plan"], Value::Null);
+    let bytes = fs::metadata(small.data.join("text")).unwrap().len();
+    assert_eq!(done["bytes_written"], bytes);
+    assert!(done["verified"].as_str().unwrap().contains("Merkle path of every entry"), "{done}");
+    let aside = Path::new(done["set_aside_at"].as_str().unwrap()).join("text");
+    assert_eq!(fs::read(aside).unwrap(), b"a mistake");
+    // A part has its own numbers, under the same root.
+    let place = small.folder.path().join("part");
+    let words = ["restore", "a/deep", "--target", place.to_str().unwrap()];
+    let done = said_as_json(&small.vault, &words);
+    assert_eq!((&done["files"], &done["bytes"]), (&1.into(), &300_000.into()));
+    assert_eq!(done["root"], root);
+    let (_, said) = command_line(&small.vault, &words);
+    assert!(said.contains(&format!("root {root}")) && said.contains("verified: "), "{said}");
+    assert!(said.contains("on disk: yes"), "{said}");
 }

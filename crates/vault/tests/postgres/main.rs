@@ -44,6 +44,10 @@ const WITHOUT_SERVER: &[(&str, fn())] = &[
         directory::devices_are_no_obstacle_to_a_proof,
     ),
     (
+        "a_dry_run_and_a_statement_say_what_is_restored",
+        directory::a_dry_run_and_a_statement_say_what_is_restored,
+    ),
+    (
         "what_a_dead_process_fetched_ahead_harms_nothing",
         ahead::what_a_dead_process_left_harms_nothing,
     ),
