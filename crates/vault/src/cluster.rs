@@ -5,7 +5,7 @@
 //! next one who commits sees that the newer head follows the remembered one, and says so. Nothing
 //! is ever recorded whose link to what is remembered was not read.
 
-use crate::chain::{Head, State};
+use crate::chain::{Backup, Head, State, newest_of};
 use crate::error::{Rememberer, Result, VaultError};
 use crate::repository::Repository;
 use model::NodeName;
@@ -196,33 +196,41 @@ fn not_recorded(repository: &Repository, why: &Unable) -> VaultError {
 /// What the cluster does not know yet of the sources: the newest backup and proof of each, of as
 /// many as it keeps.
 fn news(state: &State, known: Option<&ChainRecord>) -> Vec<SourceNews> {
-    let mut all: BTreeMap<&str, SourceNews> = BTreeMap::new();
+    let mut by_source: BTreeMap<&str, Vec<(u64, &Backup)>> = BTreeMap::new();
     for (number, backup) in &state.backups {
         let too_long = [&backup.source, &backup.host, &backup.subject.position];
         if backup.source.is_empty() || too_long.iter().any(|text| text.len() > TEXT_MAX) {
             continue;
         }
-        let news = all.entry(&backup.source).or_insert_with(|| SourceNews {
-            source: backup.source.clone(),
-            newest: None,
-            proven: None,
-        });
-        news.newest = Some(BackupRecord {
-            number: *number,
-            root: Digest(backup.subject.root),
-            position: backup.subject.position.clone(),
-            host: backup.host.clone(),
-            begun_ms: backup.subject.begun_ms,
-            ended_ms: backup.subject.ended_ms,
-        });
-        if let Some((at_ms, took_ms)) = state.proven.get(number) {
-            let (at_ms, took_ms) = (*at_ms, *took_ms);
-            news.proven = Some(ProofRecord { number: *number, at_ms, took_ms });
-        }
+        by_source.entry(&backup.source).or_default().push((*number, backup));
     }
-    let mut all: Vec<SourceNews> = all.into_values().collect();
+    let mut all: Vec<SourceNews> = by_source
+        .into_iter()
+        .map(|(source, backups)| {
+            let proof = |(number, _): &(u64, &Backup)| {
+                let (at_ms, took_ms) = *state.proven.get(number)?;
+                Some(ProofRecord { number: *number, at_ms, took_ms })
+            };
+            SourceNews {
+                source: source.to_owned(),
+                proven: backups.iter().rev().find_map(proof),
+                newest: newest_of(backups).map(backup_record),
+            }
+        })
+        .collect();
     all.sort_by_key(|news| std::cmp::Reverse(news.newest.as_ref().map(|newest| newest.number)));
     all.truncate(SOURCES_MAX);
     all.retain(|news| known.is_none_or(|known| known.is_news(news)));
     all
+}
+
+fn backup_record((number, backup): (u64, &Backup)) -> BackupRecord {
+    BackupRecord {
+        number,
+        root: Digest(backup.subject.root),
+        position: backup.subject.position.clone(),
+        host: backup.host.clone(),
+        begun_ms: backup.subject.begun_ms,
+        ended_ms: backup.subject.ended_ms,
+    }
 }

@@ -12,6 +12,7 @@ pub mod chunk;
 pub mod cleanup;
 pub mod cluster;
 pub mod compare;
+pub mod copy;
 pub mod error;
 pub mod export;
 #[doc(hidden)]

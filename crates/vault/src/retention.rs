@@ -129,6 +129,7 @@ mod tests {
                 begun_ms,
                 ended_ms: begun_ms,
                 parent: None,
+                copied: None,
             },
             top: Entry {
                 name: Vec::new(),

@@ -64,7 +64,7 @@ fn restore_lies(entries: Vec<Entry>) -> Vec<String> {
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(fs::read(folder.path().join("victim")).unwrap(), b"untouched");
     assert_eq!(fs::metadata(folder.path().join("victim")).map(|m| links(&m)).unwrap(), 1);
-    report.notes.into_iter().map(|(path, what)| format!("{path}: {what}")).collect()
+    report.notes.into_iter().map(|n| format!("{}: {}", n.path, n.what)).collect()
 }
 
 fn links(meta: &fs::Metadata) -> u64 {

@@ -3,12 +3,14 @@
 mod common;
 
 use common::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use vault::repository::Repository;
+use vault::restore::{Action, Change};
 use vault::store::local::LocalStore;
 use vault::store::memory::MemoryStore;
 use vault::verify::Depth;
@@ -317,4 +319,175 @@ fn many_backups_keep_the_chain_and_the_index_short_to_read() {
     let back = folder.path().join("back");
     restore(&fresh, last, &back).unwrap();
     assert_eq!(fs::read(back.join("file")).unwrap(), 69u32.to_le_bytes());
+}
+
+/// A tree with pairs of names, a large file, and directories to lose.
+fn tree_to_mistreat(data: &Path) {
+    sample_tree(data);
+    for name in ["pair-wrong", "pair-apart", "pair-one"] {
+        fs::write(data.join(name), format!("{name}\n")).unwrap();
+        fs::hard_link(data.join(name), data.join(format!("{name}-too"))).unwrap();
+    }
+    fs::create_dir_all(data.join("gone/x")).unwrap();
+    fs::write(data.join("gone/x/y"), "y").unwrap();
+    fs::create_dir(data.join("linked")).unwrap();
+    fs::write(data.join("linked/inner"), "inner").unwrap();
+    fs::write(data.join("was-a-file"), "a file").unwrap();
+    fs::write(data.join("large"), noise(4, 17 << 20)).unwrap();
+    let rights = rustix::fs::Mode::RUSR;
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, data.join("pipe"), fifo, rights, 0).unwrap();
+}
+
+/// Every way in which a target can differ from a backup.
+fn mistreat(at: &Path) {
+    let rights = |path: &str| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(at.join(path), mode).unwrap();
+    };
+    let overwrite = |path: &str, offset| {
+        let file = fs::File::options().write(true).open(at.join(path)).unwrap();
+        file.write_all_at(b"?", offset).unwrap();
+    };
+    overwrite("text", 5);
+    overwrite("large", 16 << 20);
+    overwrite("pair-wrong", 0);
+    fs::remove_file(at.join("a/nothing")).unwrap();
+    fs::remove_dir(at.join("empty")).unwrap();
+    fs::write(at.join("empty"), "in the way").unwrap();
+    fs::remove_file(at.join("a/link")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", at.join("a/link")).unwrap();
+    rights("a/deep/er/noise");
+    rights("pipe");
+    fs::remove_file(at.join("pair-one-too")).unwrap();
+    fs::remove_file(at.join("pair-apart-too")).unwrap();
+    fs::copy(at.join("pair-apart"), at.join("pair-apart-too")).unwrap();
+    fs::remove_dir_all(at.join("gone")).unwrap();
+    fs::rename(at.join("linked"), at.join("moved")).unwrap();
+    std::os::unix::fs::symlink("moved", at.join("linked")).unwrap();
+    fs::write(at.join("more"), "nobody's business").unwrap();
+}
+
+/// Every path with its inode, what it holds, and everything else; and its inodes held, so that
+/// none of their numbers is used again.
+type Snapshot = BTreeMap<String, (u64, String, String)>;
+
+fn snapshot(root: &Path) -> (Snapshot, Vec<std::os::fd::OwnedFd>) {
+    use rustix::fs::{Mode, OFlags};
+    let mut held = Vec::new();
+    if !root.exists() {
+        return (Snapshot::new(), held);
+    }
+    let look = |(path, line): (String, String)| {
+        let place = if path.is_empty() { root.to_owned() } else { root.join(&path) };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        held.push(rustix::fs::open(&place, flags, Mode::empty()).unwrap());
+        let inode = fs::symlink_metadata(&place).unwrap().ino();
+        let kinds = ["directory", "link to", "special"];
+        let kind = kinds.iter().find(|kind| line.starts_with(**kind));
+        let first = line.split(' ').next().unwrap().to_owned();
+        let contents = if kind.is_some() { String::new() } else { first };
+        // How many names it has is no change of its own.
+        let line = line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        let line = line.replace(" 2 names", "");
+        (path, (inode, contents, line))
+    };
+    let found = fingerprint(root).into_iter().map(look).collect();
+    (found, held)
+}
+
+/// What a restore did, by looking at the target before and after.
+fn changes(before: &Snapshot, after: &Snapshot, gone: Action) -> BTreeSet<Change> {
+    let mut found = BTreeSet::new();
+    let mut adjusted = BTreeSet::new();
+    for (path, (inode, contents, line)) in after {
+        let mut add = |action| {
+            found.insert(Change { path: path.clone().into_bytes(), action });
+        };
+        match before.get(path) {
+            None => add(Action::Make),
+            Some((old, ..)) if old != inode => {
+                add(gone);
+                add(Action::Make);
+            }
+            Some((_, old, _)) if old != contents => add(Action::Rewrite),
+            Some((.., old)) if old != line && adjusted.insert(*inode) => add(Action::Adjust),
+            Some(_) => {}
+        }
+    }
+    // What was in a directory goes aside with it.
+    let kept = |path: &&String| gone == Action::Remove && !after.contains_key(*path);
+    assert_eq!(before.keys().find(kept), None, "it is gone");
+    found
+}
+
+#[test]
+fn a_dry_run_lists_what_the_restore_then_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, absent) = (folder.path().join("data"), folder.path().join("absent"));
+    tree_to_mistreat(&data);
+    let clock = TestClock::new();
+    let (mut repository, _) = init(memory(), &clock);
+    let backup = back_up(&mut repository, &data).unwrap().backup;
+    let blobs = repository.blobs().unwrap();
+    let check = |target: &Path, path: &str, aside: Option<&Path>, kinds: &[Action]| {
+        let case = format!("{path} to {target:?}, aside {aside:?}");
+        let (before, held) = snapshot(target);
+        let mut request = restore_request(target);
+        request.path = path.as_bytes().to_vec();
+        request.set_aside = aside.map(Path::to_owned);
+        request.dry_run = true;
+        let planned = vault::restore::run(&blobs, &backup, &request).unwrap();
+        assert!(planned.is_complete(), "{case}: {:?}", planned.notes);
+        assert_eq!(snapshot(target).0, before, "{case}: a dry run changes nothing");
+        request.dry_run = false;
+        request.counters = Arc::default();
+        let report = vault::restore::run(&blobs, &backup, &request).unwrap();
+        assert!(report.is_complete(), "{case}: {:?}", report.notes);
+        assert_eq!(report.plan, Default::default(), "{case}");
+        let gone = if aside.is_some() { Action::SetAside } else { Action::Remove };
+        let expect = changes(&before, &snapshot(target).0, gone);
+        assert_eq!(planned.plan.listed, expect, "{case}");
+        assert_eq!(planned.plan.more(), 0, "{case}");
+        let found: Vec<Action> = planned.plan.counts.keys().copied().collect();
+        assert_eq!(found, kinds, "{case}");
+        drop(held);
+        // Now it is right, and nothing is left to do.
+        request.dry_run = true;
+        let after = vault::restore::run(&blobs, &backup, &request).unwrap();
+        assert_eq!(after.plan, Default::default(), "{case}: again");
+    };
+    check(&absent, "", None, &[Action::Make]);
+    check(&folder.path().join("part"), "a", None, &[Action::Make]);
+    check(&folder.path().join("single"), "text", None, &[Action::Make]);
+    check(&absent, "", None, &[]);
+    mistreat(&absent);
+    let all = [Action::Remove, Action::Make, Action::Rewrite, Action::Adjust];
+    check(&absent, "", None, &all);
+    mistreat(&data);
+    // Only what is moved aside may be a directory.
+    fs::remove_file(data.join("was-a-file")).unwrap();
+    fs::create_dir_all(data.join("was-a-file/full")).unwrap();
+    let aside = folder.path().join("aside");
+    check(&data, "", Some(&aside), &[Action::SetAside, Action::Make, Action::Adjust]);
+}
+
+#[test]
+fn progress_counts_towards_what_is_restored_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    sample_tree(&data);
+    let clock = TestClock::new();
+    let (mut repository, _) = init(memory(), &clock);
+    let backup = back_up(&mut repository, &data).unwrap().backup;
+    let blobs = repository.blobs().unwrap();
+    for (number, path) in ["", "a", "a/deep", "a/one", "z-also-one", "text"].iter().enumerate() {
+        let mut request = restore_request(&folder.path().join(number.to_string()));
+        request.path = path.as_bytes().to_vec();
+        let total = vault::restore::totals(&blobs, &backup, &request.path).unwrap().bytes;
+        let report = vault::restore::run(&blobs, &backup, &request).unwrap();
+        let done = request.counters.bytes.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((done, report.totals.bytes), (total, total), "{path}");
+        assert!(total > 0 && (total < backup.totals.bytes || path.is_empty()), "{path}: {total}");
+    }
 }

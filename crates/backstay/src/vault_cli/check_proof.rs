@@ -1,5 +1,6 @@
 //! `vault check-proof`: checks a proof, with neither repository nor key.
 
+use super::list::CopyRow;
 use super::output::{Output, hex, moment};
 use super::{CliResult, EXIT_FOUND};
 use clap::Args;
@@ -34,6 +35,7 @@ struct Shown {
     file_matches: Option<bool>,
     backup: u64,
     time: String,
+    copied: Option<CopyRow>,
     root: String,
     signed_by: String,
     signer_is_expected: Option<bool>,
@@ -72,6 +74,7 @@ pub(crate) fn run(args: &CheckProofArgs, output: Output) -> CliResult {
         file_matches,
         backup: proven.statement.seq,
         time: moment(proven.subject.begun_ms),
+        copied: proven.subject.copied.as_ref().map(CopyRow::of),
         root: hex(&proven.subject.root),
         signed_by,
         signer_is_expected,
@@ -91,6 +94,9 @@ fn say(shown: &Shown) -> String {
         shown.root,
         shown.signed_by,
     );
+    if let Some(copied) = &shown.copied {
+        text += &format!("\n  which is {copied}");
+    }
     text += match shown.file_matches {
         None => "",
         Some(true) => "\n  the file given is that file",

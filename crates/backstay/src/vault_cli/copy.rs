@@ -2,16 +2,14 @@
 
 use super::CliResult;
 use super::opening::{RepositoryArgs, host, workers};
-use super::output::{Output, size};
+use super::output::{Output, moment, size};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use vault::backup::{BackupRequest, Counters, Parent};
+use vault::copy::CopyRequest;
 use vault::keys::access::read_key_file;
 use vault::repository::Repository;
-use vault::source::copy::CopySource;
 
 /// Copy backups to another repository, checked on the way. What is there already is left out.
 #[derive(Debug, Args)]
@@ -33,6 +31,7 @@ pub(crate) struct CopyArgs {
 struct Copied {
     backup: u64,
     to_backup: u64,
+    time: String,
     bytes: u64,
     stored: u64,
 }
@@ -51,43 +50,24 @@ pub(crate) fn run(args: &CopyArgs, output: Output) -> CliResult {
     let mut options = args.opening.options()?;
     options.expect = None;
     let mut to = Repository::open(vault::store::location::open(&args.to)?, &identity, options)?;
-    let mut copied = Vec::new();
-    for (seq, backup) in &from.state().backups {
-        let is_wanted = args.backup.is_empty() || args.backup.contains(seq);
-        let is_there = to
-            .state()
-            .backups
-            .values()
-            .any(|b| b.source == backup.source && b.subject.root == backup.subject.root);
-        if !is_wanted || is_there {
-            continue;
-        }
-        let source = CopySource::new(from.blobs()?, backup.clone());
-        let request = BackupRequest {
-            name: backup.source.clone(),
-            host: host(),
-            source: &source,
-            parent: Parent::None,
-            workers: workers(),
-            before: None,
-            after: None,
-            block_memory: None,
-            counters: Arc::new(Counters::default()),
-        };
-        let outcome = vault::backup::run(&mut to, &request)?;
-        copied.push(Copied {
-            backup: *seq,
+    let request = CopyRequest { wanted: &args.backup, host: host(), workers: workers() };
+    let copied: Vec<Copied> = vault::copy::run(&from, &mut to, &request)?
+        .into_iter()
+        .map(|(seq, outcome)| Copied {
+            backup: seq,
             to_backup: outcome.seq,
+            time: moment(outcome.backup.subject.begun_ms),
             bytes: outcome.backup.totals.bytes,
             stored: outcome.backup.statistics.bytes_stored,
-        });
-    }
+        })
+        .collect();
     output.show(&copied, |copied| {
         let mut lines: Vec<String> = copied
             .iter()
             .map(|c| {
                 let (bytes, stored) = (size(c.bytes), size(c.stored));
-                format!("backup {} is now {} there: {bytes}, {stored} new", c.backup, c.to_backup)
+                let (backup, there, time) = (c.backup, c.to_backup, &c.time);
+                format!("backup {backup} of {time} is now {there} there: {bytes}, {stored} new")
             })
             .collect();
         lines.push(format!("{} backups copied", copied.len()));

@@ -6,9 +6,11 @@ use super::output::{Output, hex, moment, size};
 use clap::Args;
 use comfy_table::Table;
 use serde::Serialize;
+use std::fmt;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use vault::VaultError;
+use vault::chain::Copied;
 use vault::tree::{Entry, EntryKind, Step, Walk, find_path};
 
 /// List backups, or, with a path (`/` for all), what one holds.
@@ -35,9 +37,35 @@ struct Row {
     bytes: u64,
     stored: u64,
     parent: Option<u64>,
+    copied: Option<CopyRow>,
     proven: bool,
     skipped: u64,
     root: String,
+}
+
+/// Of what a backup is a copy.
+#[derive(Serialize)]
+pub(crate) struct CopyRow {
+    repository: String,
+    backup: u64,
+    time: String,
+}
+
+impl CopyRow {
+    pub(crate) fn of(copied: &Copied) -> CopyRow {
+        CopyRow {
+            repository: hex(&copied.repository),
+            backup: copied.record,
+            time: moment(copied.time_ms),
+        }
+    }
+}
+
+impl fmt::Display for CopyRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CopyRow { repository, backup, time } = self;
+        write!(f, "a copy, made {time}, of backup {backup} of repository {repository}")
+    }
 }
 
 /// Runs the command.
@@ -66,6 +94,7 @@ pub(crate) fn run(args: &ListArgs, output: Output) -> CliResult {
             bytes: b.totals.bytes,
             stored: b.statistics.bytes_stored,
             parent: b.subject.parent,
+            copied: b.subject.copied.as_ref().map(CopyRow::of),
             proven: state.proven.contains_key(seq),
             skipped: b.skipped.len() as u64 + b.skipped_more,
             root: hex(&b.subject.root),
@@ -84,7 +113,10 @@ fn table(rows: &Vec<Row>) -> String {
             row.backup.to_string(),
             row.source.clone(),
             row.host.clone(),
-            row.begun.clone(),
+            match row.copied {
+                Some(_) => format!("{} (copy)", row.begun),
+                None => row.begun.clone(),
+            },
             row.files.to_string(),
             size(row.bytes),
             size(row.stored),

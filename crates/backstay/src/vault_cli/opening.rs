@@ -6,7 +6,7 @@ use clap::Args;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vault::chain::{Backup, Head, HeadMemory};
+use vault::chain::{Backup, Head, HeadMemory, newest_of};
 use vault::keys::deletion::DeletionKey;
 use vault::keys::{access, secret, shares};
 use vault::pace::{Limits, Pacer, SystemClock};
@@ -266,9 +266,8 @@ impl Which {
         let limit_ms = self.to_time.as_deref().map(parse_time).transpose()?;
         let of_source = |b: &Backup| self.source.as_ref().is_none_or(|s| *s == b.source);
         let in_time = |b: &Backup| limit_ms.is_none_or(|limit| b.subject.ended_ms <= limit);
-        let mut found = state.backups.iter().rev();
-        let found = found.find(|(_, b)| of_source(b) && in_time(b));
-        found.map(|(seq, backup)| (*seq, backup)).ok_or_else(|| {
+        let all = state.backups.iter().map(|(seq, backup)| (*seq, backup));
+        newest_of(all.filter(|(_, b)| of_source(b) && in_time(b))).ok_or_else(|| {
             VaultError::NotFound("no backup fits; `backstay vault list` shows all".to_owned())
         })
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::lchown;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use vault::postgres::recovery::{
     Choice, Log, RecoverRequest, Target, plan, recover, space_numbers,
 };
 use vault::postgres::rehearsal::{RehearsalRequest, find_programs, rehearse};
-use vault::rehearsal::{check_digests, record};
+use vault::rehearsal::{Checked, DirectoryRehearsal, check_digests, record};
 use vault::repository::Repository;
-use vault::restore::{RestoreCounters, RestoreRequest};
+use vault::restore::{Note, RestoreCounters};
 use vault::{Result, VaultError};
 
 /// Restore a backup into a scratch place and check it. A database is recovered, opened on a
@@ -75,17 +75,35 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn make(folder: &Path) -> Result<Scratch> {
         let path = folder.join(format!("backstay-prove-{}", std::process::id()));
-        fs::create_dir(&path).map_err(VaultError::file("make", path.clone()))?;
+        // Programs that run as their owner and devices come to lie in it.
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(VaultError::file("make", path.clone()))?;
         Ok(Scratch(path))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        let removed = fs::remove_dir_all(&self.0).or_else(|_| {
+            unlock(&self.0)?;
+            fs::remove_dir_all(&self.0)
+        });
+        if let Err(error) = removed {
             eprintln!("warning: {} could not be removed: {error}", self.0.display());
         }
     }
+}
+
+/// Lets the owner of directories remove what is in them: they may be restored without that right.
+fn unlock(directory: &Path) -> std::io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unlock(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs the command.
@@ -109,10 +127,10 @@ pub(crate) fn run(args: &ProveRestoreArgs, output: Output) -> CliResult {
     cluster::end(&mut repository)
 }
 
-fn incomplete(notes: &[(String, String)]) -> Result<()> {
+fn incomplete(notes: &[Note]) -> Result<()> {
     match notes.first() {
         None => Ok(()),
-        Some((path, what)) => {
+        Some(Note { path, what, .. }) => {
             let what = format!("the restore is NOT proven: {path}: {what}");
             Err(VaultError::Refused(what))
         }
@@ -121,35 +139,30 @@ fn incomplete(notes: &[(String, String)]) -> Result<()> {
 
 fn files(repository: &mut Repository, seq: u64, backup: &Backup, scratch: &Path) -> Result<Proof> {
     let blobs = repository.blobs()?;
-    let request = RestoreRequest {
-        path: Vec::new(),
-        target: scratch.join("restored"),
-        set_aside: None,
-        dry_run: false,
-        owners: false,
-        devices: false,
-        workers: readers(),
-        counters: Arc::new(RestoreCounters::default()),
-    };
-    let (report, took) = timed(|| vault::restore::run(&blobs, backup, &request));
-    incomplete(&report?.notes)?;
-    let (files, bytes) = check_digests(&blobs, backup, b"", &request.target, &[])?;
+    let place = scratch.join("restored");
+    let restore = || DirectoryRehearsal::restore(&blobs, backup, &place, readers());
+    let (rehearsal, took) = timed(restore);
+    let Checked { files, bytes, checked, unchecked } = rehearsal?.check()?;
     let restore_ms = took.as_millis() as u64;
-    let checked = vec!["every file's digest".to_owned()];
-    let record = record(repository, seq, restore_ms, bytes, checked.join(", "))?;
-    let (source, answers) = (backup.source.clone(), Vec::new());
+    let record = record(repository, seq, restore_ms, bytes, said(&checked, &unchecked))?;
     Ok(Proof {
         backup: seq,
-        source,
+        source: backup.source.clone(),
         files,
         bytes,
         restore_ms,
         open_ms: None,
         checked,
-        unchecked: Vec::new(),
-        answers,
+        unchecked,
+        answers: Vec::new(),
         record,
     })
+}
+
+/// What the record says.
+fn said(checked: &[String], unchecked: &[String]) -> String {
+    let not = unchecked.iter().map(|what| format!("; NOT {what}")).collect::<String>();
+    checked.join(", ") + &not
 }
 
 fn database(
@@ -201,8 +214,7 @@ fn database(
     checked.extend(rehearsed.checked);
     let took_ms = restore_ms + rehearsed.opened_ms;
     let unchecked = rehearsed.unchecked;
-    let not = unchecked.iter().map(|what| format!("; NOT {what}")).collect::<String>();
-    let record = record(repository, seq, took_ms, bytes, checked.join(", ") + &not)?;
+    let record = record(repository, seq, took_ms, bytes, said(&checked, &unchecked))?;
     Ok(Proof {
         backup: seq,
         source: backup.source.clone(),

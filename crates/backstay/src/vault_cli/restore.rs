@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vault::VaultError;
 use vault::chain::Backup;
-use vault::restore::{RestoreCounters, RestoreReport, RestoreRequest};
+use vault::restore::{Action, Change, Plan, RestoreCounters, RestoreReport, RestoreRequest};
 
 /// Bring a backup, a path or a file back.
 #[derive(Debug, Args)]
@@ -81,6 +81,61 @@ struct Statement {
     took_ms: u64,
     notes: Vec<(String, String)>,
     notes_more: u64,
+    /// Of a dry run.
+    plan: Option<Planned>,
+}
+
+/// What a dry run says that would change.
+#[derive(Serialize)]
+struct Planned {
+    make: u64,
+    rewrite: u64,
+    adjust: u64,
+    set_aside: u64,
+    remove: u64,
+    changes: Vec<PlannedChange>,
+    changes_more: u64,
+}
+
+#[derive(Serialize)]
+struct PlannedChange {
+    path: String,
+    action: &'static str,
+}
+
+impl Planned {
+    fn of(plan: &Plan) -> Planned {
+        let count = |action| plan.counts.get(&action).copied().unwrap_or_default();
+        let change = |change: &Change| PlannedChange {
+            path: String::from_utf8_lossy(&change.path).into_owned(),
+            action: change.action.word(),
+        };
+        Planned {
+            make: count(Action::Make),
+            rewrite: count(Action::Rewrite),
+            adjust: count(Action::Adjust),
+            set_aside: count(Action::SetAside),
+            remove: count(Action::Remove),
+            changes: plan.listed.iter().map(change).collect(),
+            changes_more: plan.more(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Planned { make, rewrite, adjust, set_aside, remove, .. } = self;
+        let mut text = format!(
+            "\n  would make {make}, rewrite {rewrite}, adjust {adjust}, set aside {set_aside}, \
+             remove {remove}"
+        );
+        for PlannedChange { path, action } in &self.changes {
+            let path = if path.is_empty() { "." } else { path };
+            text += &format!("\n    {action} {path}");
+        }
+        if self.changes_more > 0 {
+            text += &format!("\n    and {} more changes", self.changes_more);
+        }
+        text
+    }
 }
 
 /// Runs the command.
@@ -115,7 +170,8 @@ pub(crate) fn run(args: &RestoreArgs, output: Output) -> CliResult {
     };
     let done = || counters.bytes.load(Ordering::Relaxed);
     let work = || timed(|| vault::restore::run(&blobs, backup, &request));
-    let (report, took) = with_progress(backup.totals.bytes, done, work);
+    let total = vault::restore::totals(&blobs, backup, &request.path)?.bytes;
+    let (report, took) = with_progress(total, done, work);
     let report = report?;
     let incomplete = !report.is_complete();
     output.show(&statement(seq, backup, &request, report, took), text);
@@ -176,13 +232,14 @@ fn statement(
         set_aside_at: request
             .set_aside
             .as_ref()
-            .filter(|_| report.set_aside > 0)
+            .filter(|_| report.set_aside > 0 || report.plan.counts.contains_key(&Action::SetAside))
             .map(|path| path.display().to_string()),
         verified: "the signature, the Merkle path of every entry, the seal and identity of every \
                    chunk read or kept",
         synced: report.synced,
         took_ms: took.as_millis() as u64,
-        notes: report.notes,
+        plan: request.dry_run.then(|| Planned::of(&report.plan)),
+        notes: report.notes.into_iter().map(|note| (note.path, note.what)).collect(),
         notes_more: report.notes_more,
     }
 }
@@ -209,8 +266,15 @@ fn text(s: &Statement) -> String {
     if s.synced {
         text += "\n  on disk: yes, the file system was synced";
     }
-    if let Some(place) = &s.set_aside_at {
-        text += &format!("\n  {} entries set aside in {place}", s.set_aside);
+    match (&s.set_aside_at, s.dry_run) {
+        (Some(place), true) => text += &format!("\n  would set aside in {place}"),
+        (Some(place), false) => {
+            text += &format!("\n  {} entries set aside in {place}", s.set_aside);
+        }
+        (None, _) => {}
+    }
+    if let Some(plan) = &s.plan {
+        text += &plan.text();
     }
     for (path, what) in &s.notes {
         text += &format!("\n  not as it was: {path}: {what}");

@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vault::chain::SourceKind;
 use vault::postgres::recovery::{Choice, Log, Plan, RecoverRequest, Target, plan, recover};
-use vault::postgres::{Lsn, is_unfinished};
+use vault::postgres::{Lsn, Preview, preview};
 use vault::repository::Repository;
 use vault::restore::RestoreCounters;
+use vault::tree::Totals;
 use vault::{Result, VaultError};
 
 #[derive(Serialize)]
@@ -37,6 +38,65 @@ struct Statement {
     verified: &'static str,
     took_ms: u64,
     notes: Vec<(String, String)>,
+    /// Of a dry run.
+    plan: Option<Planned>,
+}
+
+/// What a dry run says that would be done.
+#[derive(Serialize)]
+struct Planned {
+    goes_on: bool,
+    sets_aside: Option<String>,
+    places: Vec<PlannedPlace>,
+    log_from: String,
+    log_segments: u64,
+    log_bytes: u64,
+    log_restored: bool,
+}
+
+#[derive(Serialize)]
+struct PlannedPlace {
+    place: String,
+    files: u64,
+    bytes: u64,
+}
+
+impl Planned {
+    fn of(plan: &Plan, seen: &Preview, log_restored: bool) -> Planned {
+        let place = |(place, totals): &(PathBuf, Totals)| PlannedPlace {
+            place: place.display().to_string(),
+            files: totals.files,
+            bytes: totals.bytes,
+        };
+        Planned {
+            goes_on: seen.goes_on,
+            sets_aside: seen.sets_aside.as_ref().map(|path| path.display().to_string()),
+            places: seen.places.iter().map(place).collect(),
+            log_from: format!("{} on timeline {}", seen.log_from, plan.position.timeline),
+            log_segments: seen.log_segments,
+            log_bytes: seen.log_bytes,
+            log_restored,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        if let Some(place) = &self.sets_aside {
+            text += &format!("\n  would set aside {place}, beside itself");
+        }
+        if self.goes_on {
+            text += "\n  would go on with the restore that was broken off there";
+        }
+        for PlannedPlace { place, files, bytes } in &self.places {
+            text += &format!("\n  would write {files} files, {} to {place}", size(*bytes));
+        }
+        let how = match self.log_restored {
+            true => "restored, too",
+            false => "fetched by the server as it recovers",
+        };
+        let (from, count, bytes) = (&self.log_from, self.log_segments, size(self.log_bytes));
+        text + &format!("\n  log from {from}: {count} segments, {bytes}, {how}")
+    }
 }
 
 /// Whether the arguments ask for a database at a point, and not for files of a backup.
@@ -74,11 +134,25 @@ pub(crate) fn run(args: &RestoreArgs, repository: &Repository, output: Output) -
         workers: readers(),
         counters: Arc::clone(&counters),
     };
-    if args.dry_run {
-        output.show(&statement(&plan, &place, None, None, Duration::ZERO), text);
+    if args.in_place {
+        require_stopped(&place)?;
+    }
+    // What the restore refuses is refused before anything is moved aside for it.
+    let look = || preview(repository, &plan, &request, args.in_place);
+    let seen = (args.dry_run || args.in_place).then(look).transpose()?;
+    if let (true, Some(seen)) = (args.dry_run, &seen) {
+        let planned = Planned::of(&plan, seen, args.with_log);
+        let statement = Statement {
+            plan: Some(planned),
+            ..statement(&plan, &place, None, None, Duration::ZERO)
+        };
+        output.show(&statement, text);
         return Ok(ExitCode::SUCCESS);
     }
-    let replaced = if args.in_place { set_aside(repository, &plan, &place)? } else { None };
+    let replaced = match seen.and_then(|seen| seen.sets_aside) {
+        Some(place) => Some(set_aside(&place)?),
+        None => None,
+    };
     let done = || counters.bytes.load(Ordering::Relaxed);
     let work = || timed(|| recover(repository, &plan, &request));
     let (report, took) = with_progress(plan.backup.totals.bytes, done, work);
@@ -141,24 +215,23 @@ fn restore_command(opening: &RepositoryArgs, source: &str) -> Result<String> {
     Ok(words.join(" "))
 }
 
-/// Moves the data directory aside that the restored one replaces.
-fn set_aside(repository: &Repository, plan: &Plan, place: &Path) -> Result<Option<String>> {
+fn require_stopped(place: &Path) -> Result<()> {
     if is_running(place) {
         return Err(VaultError::Refused(format!(
             "a server runs on {}: stop it first. Nothing was written",
             place.display()
         )));
     }
-    vault::verify::require_chunks(&repository.blobs()?, b"", &plan.backup.top)?;
-    // A restore that was broken off had set aside what it replaces; it goes on where it ended.
-    if !place.exists() || is_unfinished(place) {
-        return Ok(None);
-    }
+    Ok(())
+}
+
+/// Moves the data directory aside that the restored one replaces.
+fn set_aside(place: &Path) -> Result<String> {
     let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let stamp = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
     let aside = place.with_file_name(format!("{name}.replaced-{stamp}"));
     fs::rename(place, &aside).map_err(VaultError::file("set aside", place))?;
-    Ok(Some(aside.display().to_string()))
+    Ok(aside.display().to_string())
 }
 
 /// Whether the process that a data directory names lives.
@@ -198,7 +271,10 @@ fn statement(
         verified: "the signature, the Merkle path of every entry, the seal and identity of every \
                    chunk, and that the log is there unbroken up to the point",
         took_ms: took.as_millis() as u64,
-        notes: report.map(|r| r.notes).unwrap_or_default(),
+        notes: report
+            .map(|r| r.notes.into_iter().map(|note| (note.path, note.what)).collect())
+            .unwrap_or_default(),
+        plan: None,
     }
 }
 
@@ -207,7 +283,8 @@ fn text(s: &Statement) -> String {
     let verb = if s.dry_run { "Would restore" } else { "Restored" };
     let mut text = format!(
         "{verb} base backup {} of {} ({}) to {}\n  {} files, {} in {:.2} s ({})\n  root {}\n  \
-         start the server: it replays the log of timeline {} up to {}, to {}\n  verified: {}",
+         position {}\n  start the server: it replays the log of timeline {} up to {}, to {}\n  \
+         verified: {}",
         s.backup,
         s.source,
         s.time,
@@ -217,6 +294,7 @@ fn text(s: &Statement) -> String {
         took.as_secs_f64(),
         rate(s.bytes, took),
         s.root,
+        s.position,
         s.timeline,
         s.log_upto,
         s.point,
@@ -224,6 +302,9 @@ fn text(s: &Statement) -> String {
     );
     if let Some(place) = &s.replaced_at {
         text += &format!("\n  what it replaced is in {place}");
+    }
+    if let Some(plan) = &s.plan {
+        text += &plan.text();
     }
     for (path, what) in &s.notes {
         text += &format!("\n  not as it was: {path}: {what}");

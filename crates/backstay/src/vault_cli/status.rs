@@ -135,16 +135,19 @@ fn sources(state: &State) -> Vec<SourceRow> {
             log_marked_ms: None,
         });
         row.backups += 1;
-        row.newest = *seq;
-        row.newest_ms = backup.subject.begun_ms;
-        row.newest_bytes = backup.totals.bytes;
-        row.newest_files = backup.totals.files;
-        row.incomplete = !backup.skipped.is_empty();
         if let Some((time_ms, took_ms)) = proven {
             row.proven = Some(*seq);
             row.proven_ms = Some(*time_ms);
             row.proven_took_ms = Some(*took_ms);
         }
+    }
+    for row in rows.values_mut() {
+        let Some((seq, backup)) = state.newest(Some(&row.source)) else { continue };
+        row.newest = seq;
+        row.newest_ms = backup.subject.begun_ms;
+        row.newest_bytes = backup.totals.bytes;
+        row.newest_files = backup.totals.files;
+        row.incomplete = !backup.skipped.is_empty();
     }
     for (source, archive) in &state.archives {
         let newest = archive.marks.iter().next_back();

@@ -16,11 +16,12 @@ mod threads;
 
 pub use chunks::Counters;
 
-use crate::chain::{Backup, Body, Run, RunId, Skipped, Statistics, Subject};
+use crate::chain::{Backup, Body, Copied, Run, RunId, Skipped, Statistics, Subject};
 use crate::error::{Result, VaultError};
 use crate::index::{IndexSet, SEGMENT_ENTRIES_MAX, SEGMENTS_BEFORE_MERGE, consolidate};
 use crate::repository::Repository;
-use crate::source::Source;
+use crate::source::{Original, Source};
+use crate::tree::Totals;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -176,15 +177,9 @@ fn harvest(
             begun_ms,
             ended_ms,
             parent: parent_seq,
+            copied: None,
         },
-        totals: match &harvest.top.kind {
-            crate::tree::EntryKind::Directory { totals, .. } => *totals,
-            _ => {
-                let mut totals = crate::tree::Totals::default();
-                totals.add(&harvest.top);
-                totals
-            }
-        },
+        totals: Totals::of(&harvest.top),
         top: harvest.top,
         statistics: Statistics {
             took_ms: (ended_ms - begun_ms).max(0) as u64,
@@ -193,13 +188,31 @@ fn harvest(
         skipped: harvest.skipped,
         skipped_more: harvest.skipped_more,
     };
-    if request.source.expected_root().is_some_and(|root| root != backup.subject.root) {
+    match request.source.original() {
+        None => Ok((backup, memory)),
+        Some(original) => Ok((as_copy(backup, &original, ended_ms)?, memory)),
+    }
+}
+
+/// A copy says what its original says: of which machine and when, and what was left out there.
+/// How much work it was is its own.
+fn as_copy(backup: Backup, original: &Original<'_>, time_ms: i64) -> Result<Backup> {
+    let Original { backup: from, repository, record } = *original;
+    if from.subject.root != backup.subject.root {
         return Err(VaultError::Damaged {
-            object: format!("the copy of `{}`", request.name),
+            object: format!("the copy of `{}`", backup.source),
             what: "it has another root than the original, and was not recorded".to_owned(),
         });
     }
-    Ok((backup, memory))
+    let copied = Some(Copied { repository, record, time_ms });
+    let (begun_ms, ended_ms) = (from.subject.begun_ms, from.subject.ended_ms);
+    Ok(Backup {
+        host: from.host.clone(),
+        subject: Subject { begun_ms, ended_ms, copied, ..backup.subject },
+        skipped: from.skipped.clone(),
+        skipped_more: from.skipped_more,
+        ..backup
+    })
 }
 
 fn record(repository: &mut Repository, backup: Backup, begun: u64) -> Result<BackupOutcome> {

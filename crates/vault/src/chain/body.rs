@@ -181,6 +181,19 @@ pub struct Subject {
     pub ended_ms: i64,
     /// The record of the backup that it was compared with.
     pub parent: Option<u64>,
+    /// Of which backup it is a copy, where it is one; the times are that backup's.
+    pub copied: Option<Copied>,
+}
+
+/// Where a copy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The repository that it was read from.
+    pub repository: [u8; 16],
+    /// The backup's record number there.
+    pub record: u64,
+    /// When the copy was complete, in milliseconds since 1970.
+    pub time_ms: i64,
 }
 
 /// One backup.

@@ -12,12 +12,12 @@ mod state;
 
 pub use append::{APPEND_TRIES_MAX, Appender};
 pub use body::{
-    Backup, Body, Forgotten, Genesis, Mark, RunId, Skipped, SourceKind, Statistics, Subject,
+    Backup, Body, Copied, Forgotten, Genesis, Mark, RunId, Skipped, SourceKind, Statistics, Subject,
 };
 pub use memory::HeadMemory;
 pub use reader::{Chain, Problem};
 pub use record::{Head, Signer, Statement, verify_statement};
-pub use state::{ArchiveState, Run, State};
+pub use state::{ArchiveState, Run, State, newest_of};
 
 /// Every record whose number this divides is a checkpoint: reading begins at the newest.
 pub const CHECKPOINT_EVERY: u64 = 64;

@@ -90,6 +90,21 @@ impl ArchiveState {
 /// Refused records that the state remembers.
 const REFUSED_MAX: usize = 1000;
 
+/// The newest of these backups. Those made here follow each other by number, whatever the clocks
+/// of their machines said; a copy, which may be recorded long after, is placed by its time.
+pub fn newest_of<'a>(
+    backups: impl IntoIterator<Item = (u64, &'a Backup)>,
+) -> Option<(u64, &'a Backup)> {
+    let (copies, own): (Vec<_>, Vec<_>) =
+        backups.into_iter().partition(|(_, b)| b.subject.copied.is_some());
+    let own = own.into_iter().max_by_key(|(seq, _)| *seq);
+    let copy = copies.into_iter().max_by_key(|(seq, b)| (b.subject.begun_ms, *seq));
+    match (own, copy) {
+        (Some(own), Some(copy)) if copy.1.subject.begun_ms <= own.1.subject.begun_ms => Some(own),
+        (own, copy) => copy.or(own),
+    }
+}
+
 impl State {
     /// The state after the first record.
     pub fn new(genesis: Genesis) -> State {
@@ -114,8 +129,8 @@ impl State {
 
     /// The newest backup of a source, or of any.
     pub fn newest(&self, source: Option<&str>) -> Option<(u64, &Backup)> {
-        let mut backups = self.backups.iter().rev();
-        backups.find(|(_, b)| source.is_none_or(|s| b.source == s)).map(|(seq, b)| (*seq, b))
+        let all = self.backups.iter().map(|(seq, b)| (*seq, b));
+        newest_of(all.filter(|(_, b)| source.is_none_or(|s| b.source == s)))
     }
 
     /// Every backup whose contents must stay: those wanted, and those forgotten not long ago.

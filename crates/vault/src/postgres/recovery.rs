@@ -1,10 +1,11 @@
 //! Restoring a database to a point: the plan, with every byte of the log that it needs known to
 //! be there before anything is written; then the data directory and its recovery settings.
 
-use super::unfinished::{Mark, require_empty};
-use super::{Lsn, Position, SegmentName, Timeline};
+use super::preview::{Prepared, prepare, segments};
+use super::unfinished::Mark;
+use super::{Lsn, Position, Timeline};
 use crate::blobs::Blobs;
-use crate::chain::{Backup, SourceKind};
+use crate::chain::{Backup, SourceKind, newest_of};
 use crate::error::{Result, VaultError};
 use crate::repository::Repository;
 use crate::restore::{self, RestoreCounters, RestoreReport, RestoreRequest};
@@ -152,8 +153,10 @@ fn choose(
         // Numbers of transactions go round: half of them are later.
         Target::Transaction(xid) => xid.wrapping_sub(position.next_xid as u32) as i32 >= 0,
     });
-    let newest = all.into_iter().max_by_key(|(seq, _, _)| *seq);
-    newest.map(|(seq, backup, position)| (seq, backup.clone(), position)).ok_or_else(|| {
+    let newest = newest_of(all.iter().map(|(seq, backup, _)| (*seq, *backup)));
+    let newest = newest.map(|(seq, _)| seq);
+    let chosen = all.into_iter().find(|(seq, _, _)| Some(*seq) == newest);
+    chosen.map(|(seq, backup, position)| (seq, backup.clone(), position)).ok_or_else(|| {
         let what = "no base backup of a database was made before that point; `backstay vault \
                     list` shows all";
         VaultError::NotFound(what.to_owned())
@@ -223,17 +226,8 @@ pub fn recover(
     request: &RecoverRequest,
 ) -> Result<RestoreReport> {
     let blobs = repository.blobs()?;
-    let spaces = spaces(&blobs, plan, request)?;
-    let mark = Mark::of(repository, plan, &spaces);
-    let control = stop_file(&blobs, plan, "pg_control")?;
-    let goes_on = mark.goes_on_in(&request.target)?;
-    if goes_on {
-        require_unopened(&request.target, &control)?;
-    }
-    for (_, place) in spaces.iter().filter(|_| !goes_on) {
-        require_empty(place, &[])?;
-    }
-    crate::verify::require_chunks(&blobs, b"", &plan.backup.top)?;
+    let prepared = prepare(repository, &blobs, plan, request, false)?;
+    let Prepared { spaces, mark, control, goes_on } = prepared;
     mark.put(&request.target)?;
     if goes_on {
         remove(&request.target.join(CONTROL))?;
@@ -244,6 +238,7 @@ pub fn recover(
     for (number, place) in &spaces {
         let more = part(&blobs, plan, request, &format!("spaces/{number}"), place)?;
         report.notes.extend(more.notes);
+        report.failed += more.failed;
         report.totals.files += more.totals.files;
         report.totals.bytes += more.totals.bytes;
         let link = request.target.join("pg_tblspc").join(number);
@@ -272,7 +267,7 @@ pub fn recover(
 }
 
 /// What the server said of itself when the backup ended.
-fn stop_file(blobs: &Blobs, plan: &Plan, name: &str) -> Result<Vec<u8>> {
+pub(super) fn stop_file(blobs: &Blobs, plan: &Plan, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     restore::to_stream(blobs, &plan.backup, format!("stop/{name}").as_bytes(), &mut bytes)?;
     Ok(bytes)
@@ -280,7 +275,7 @@ fn stop_file(blobs: &Blobs, plan: &Plan, name: &str) -> Result<Vec<u8>> {
 
 /// Refuses to go on where a server has opened what was restored: it changes the control file
 /// first of all.
-fn require_unopened(target: &Path, control: &[u8]) -> Result<()> {
+pub(super) fn require_unopened(target: &Path, control: &[u8]) -> Result<()> {
     let found = fs::read(target.join(CONTROL)).unwrap_or_default();
     if found.len() < control.len() || found == control {
         return Ok(());
@@ -306,7 +301,7 @@ fn remove(path: &Path) -> Result<()> {
 /// Puts every segment that the plan needs into the data directory.
 fn fetch_log(repository: &Repository, plan: &Plan, request: &RecoverRequest) -> Result<()> {
     let (store, ring) = (&**repository.store(), repository.ring());
-    let Position { system, segment_bytes, timeline, start, .. } = plan.position;
+    let Position { system, segment_bytes, .. } = plan.position;
     let catalog = Catalog::load(store, ring, &plan.backup.source, system)?;
     let folder = request.target.join(LOG_FOLDER);
     fs::create_dir_all(&folder).map_err(VaultError::file("make", folder.clone()))?;
@@ -320,20 +315,12 @@ fn fetch_log(repository: &Repository, plan: &Plan, request: &RecoverRequest) -> 
         let name = format!("{LOG_FOLDER}/{:08X}.history", plan.timeline);
         write(&request.target, &name, &text, false)?;
     }
-    let mut at = start.segment_start(segment_bytes);
-    for step in history.from(timeline, start).unwrap_or_default() {
-        let end = step.until.map_or(plan.upto, |until| until.min(plan.upto));
-        while at < end {
-            let segment = SegmentName { timeline: step.timeline, start: at };
-            let fetched = fetch_segment(store, ring, &catalog, segment, segment_bytes)?;
-            if let Fetched::Found(bytes, _) = fetched {
-                let name = format!("{LOG_FOLDER}/{}", segment.file_name(segment_bytes));
-                write(&request.target, &name, &bytes, false)?;
-            }
-            at = Lsn(at.0 + segment_bytes);
+    for segment in segments(&history, plan) {
+        let fetched = fetch_segment(store, ring, &catalog, segment, segment_bytes)?;
+        if let Fetched::Found(bytes, _) = fetched {
+            let name = format!("{LOG_FOLDER}/{}", segment.file_name(segment_bytes));
+            write(&request.target, &name, &bytes, false)?;
         }
-        // The next timeline's first segment begins where this one's last does.
-        at = end.segment_start(segment_bytes);
     }
     Ok(())
 }
@@ -350,7 +337,11 @@ pub fn space_numbers(blobs: &Blobs, backup: &Backup) -> Result<Vec<String>> {
 }
 
 /// The tablespaces and where they go.
-fn spaces(blobs: &Blobs, plan: &Plan, request: &RecoverRequest) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn spaces(
+    blobs: &Blobs,
+    plan: &Plan,
+    request: &RecoverRequest,
+) -> Result<Vec<(String, PathBuf)>> {
     let numbers = space_numbers(blobs, &plan.backup)?;
     if numbers.is_empty() {
         return Ok(Vec::new());

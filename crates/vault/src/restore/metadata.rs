@@ -1,10 +1,11 @@
-//! Gives restored entries their owner, rights, attributes and times, in this order: a change of
-//! owner clears set-id bits, and everything else changes the times.
+//! Gives restored entries their owner, attributes, times and rights, in this order: a change of
+//! owner clears set-id bits, and rights may keep their owner from setting the others.
 
-use super::RestoreRequest;
-use crate::source::inode::proc_path;
+use super::{Cause, RestoreRequest};
+use crate::source::inode::{self, proc_path};
 use crate::tree::Metadata;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -24,7 +25,7 @@ pub(super) fn apply(
     meta: &Metadata,
     subject: Subject,
     request: &RestoreRequest,
-) -> io::Result<Vec<String>> {
+) -> io::Result<Vec<(Cause, String)>> {
     let mut notes = Vec::new();
     // An empty name is the directory itself; every call below takes "." for it.
     let name = if name.is_empty() { &b"."[..] } else { name };
@@ -33,24 +34,55 @@ pub(super) fn apply(
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         if let Err(error) = rustix::fs::chownat(directory, name, Some(uid), Some(gid), flags) {
             let (uid, gid) = (meta.uid, meta.gid);
-            notes.push(format!("it could not be given to {uid}:{gid}: {error}"));
+            notes.push((cause(error), format!("it could not be given to {uid}:{gid}: {error}")));
         }
     }
     let path = proc_path(directory, name);
-    if subject != Subject::Link {
-        // Without its owner, a set-id program would run as someone else.
-        let rights = if request.owners { meta.mode } else { meta.mode & 0o1777 };
-        rustix::fs::chmodat(directory, name, Mode::from_raw_mode(rights), AtFlags::empty())?;
-    }
     for (attribute, value) in &meta.xattrs {
         let set = rustix::fs::lsetxattr(&path, &attribute[..], value, XattrFlags::empty());
         if let Err(error) = set {
             let attribute = String::from_utf8_lossy(attribute);
-            notes.push(format!("its attribute {attribute} could not be set: {error}"));
+            let what = format!("its attribute {attribute} could not be set: {error}");
+            notes.push((cause(error), what));
         }
     }
     let mtime = Timespec { tv_sec: meta.mtime_s, tv_nsec: i64::from(meta.mtime_ns) };
     let times = Timestamps { last_access: mtime, last_modification: mtime };
     rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    if subject != Subject::Link {
+        let mode = Mode::from_raw_mode(rights(meta, request));
+        rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?;
+    }
     Ok(notes)
+}
+
+/// Whether a name's metadata would change.
+pub(super) fn differs(
+    directory: &OwnedFd,
+    name: &[u8],
+    meta: &Metadata,
+    subject: Subject,
+    request: &RestoreRequest,
+) -> io::Result<bool> {
+    let name = if name.is_empty() { &b"."[..] } else { name };
+    let seen = inode::look(directory, name)?;
+    let same_owner = !request.owners || (seen.uid, seen.gid) == (meta.uid, meta.gid);
+    let same_rights = subject == Subject::Link || seen.mode == rights(meta, request);
+    let same_time = seen.mtime == (meta.mtime_s, meta.mtime_ns);
+    let found = inode::xattrs(directory, name)?;
+    let same_attributes = meta.xattrs.iter().all(|attribute| found.contains(attribute));
+    Ok(!(same_owner && same_rights && same_time && same_attributes))
+}
+
+/// The rights that a restore gives.
+fn rights(meta: &Metadata, request: &RestoreRequest) -> u32 {
+    // Without its owner, a set-id program would run as someone else.
+    if request.owners { meta.mode } else { meta.mode & 0o1777 }
+}
+
+fn cause(error: Errno) -> Cause {
+    match error {
+        Errno::PERM | Errno::ACCESS | Errno::NOTSUP => Cause::NotPermitted,
+        _ => Cause::Failed,
+    }
 }

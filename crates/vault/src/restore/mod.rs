@@ -4,11 +4,14 @@
 
 mod contents;
 mod metadata;
+mod plan;
 mod target;
 mod threads;
 mod walk;
 
 pub use contents::dump;
+pub use plan::{Action, CHANGES_MAX, Change, Plan};
+pub(crate) use walk::single_name;
 
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::Backup;
@@ -58,6 +61,28 @@ pub struct RestoreCounters {
     pub set_aside: AtomicU64,
 }
 
+/// Why something was not restored as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It failed.
+    Failed,
+    /// It was not asked for.
+    LeftOut,
+    /// This user may not, or the file system cannot.
+    NotPermitted,
+}
+
+/// Something that could not be restored as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Its path below the target.
+    pub path: String,
+    /// What happened.
+    pub what: String,
+    /// Why.
+    pub cause: Cause,
+}
+
 /// What a restore did.
 #[derive(Clone, Debug)]
 pub struct RestoreReport {
@@ -69,10 +94,14 @@ pub struct RestoreReport {
     pub bytes_written: u64,
     /// Entries moved aside.
     pub set_aside: u64,
-    /// What could not be restored as it was: path and reason.
-    pub notes: Vec<(String, String)>,
+    /// What could not be restored as it was.
+    pub notes: Vec<Note>,
     /// How many more of them there were.
     pub notes_more: u64,
+    /// How many of all of them failed.
+    pub failed: u64,
+    /// What a dry run found that would change; nothing of a restore.
+    pub plan: Plan,
     /// Whether everything is on disk by the system's word.
     pub synced: bool,
 }
@@ -103,28 +132,36 @@ pub(crate) fn run_with(
 ) -> Result<RestoreReport> {
     backup.top.check(true)?;
     let entry = find_path(blobs, &backup.top, &request.path)?;
-    if request.set_aside.is_some() && !request.dry_run {
+    let totals = totals(blobs, backup, &request.path)?;
+    if request.set_aside.is_some() {
         crate::verify::require_chunks(blobs, &request.path, &entry)?;
     }
-    let totals = match &entry.kind {
-        EntryKind::Directory { totals, .. } => *totals,
-        _ => {
-            let mut totals = Totals::default();
-            totals.add(&entry);
-            totals
-        }
-    };
-    let ((notes, notes_more), synced) = threads::restore(blobs, backup, &entry, request, sync)?;
+    let (notes, plan, synced) = threads::restore(blobs, backup, &entry, request, sync)?;
     let counters = &request.counters;
     Ok(RestoreReport {
         totals,
         files_changed: counters.files_changed.load(Ordering::Relaxed),
         bytes_written: counters.bytes_written.load(Ordering::Relaxed),
         set_aside: counters.set_aside.load(Ordering::Relaxed),
-        notes,
-        notes_more,
+        notes: notes.listed,
+        notes_more: notes.more,
+        failed: notes.failed,
+        plan,
         synced,
     })
+}
+
+/// What is at a path of a backup: what progress counts towards.
+///
+/// # Errors
+/// Where the path is not in the backup.
+pub fn totals(blobs: &Blobs, backup: &Backup, path: &[u8]) -> Result<Totals> {
+    let entry = find_path(blobs, &backup.top, path)?;
+    match &entry.kind {
+        // By itself it gets the contents of its file.
+        EntryKind::HardLink { target } => Ok(Totals::of(&linked(blobs, &backup.top, target)?)),
+        _ => Ok(Totals::of(&entry)),
+    }
 }
 
 /// The entry whose contents a further name has.

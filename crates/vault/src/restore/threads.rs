@@ -2,10 +2,10 @@
 //! write files.
 
 use super::contents::{self, Pair};
-use super::metadata::{Subject, apply};
+use super::metadata::{Subject, apply, differs};
 use super::target::{Target, shown, unlink};
 use super::walk::Walker;
-use super::{NOTES_MAX, RestoreRequest, WORKERS_MAX};
+use super::{Action, Cause, NOTES_MAX, Note, Plan, RestoreRequest, WORKERS_MAX};
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
@@ -29,8 +29,15 @@ const TASKS_MAX: usize = 16;
 const BEHIND_BYTES_MAX: u64 = 64 << 20;
 const BEHIND_FILES_MAX: usize = 128;
 
-/// Paths with what happened to them, and how many more.
-type Notes = (Vec<(String, String)>, u64);
+/// What happened to paths.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) listed: Vec<Note>,
+    /// Beyond the list.
+    pub(super) more: u64,
+    /// Of all.
+    pub(super) failed: u64,
+}
 
 /// A small file.
 pub(super) struct Small {
@@ -71,6 +78,20 @@ pub(super) struct Opened {
     new: Option<Arc<File>>,
     old: Option<File>,
     same: bool,
+    way: Way,
+}
+
+/// What becomes of the name of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Nothing is there.
+    New,
+    /// The file that is there is written into where it differs.
+    Reuse,
+    /// The file that is there would be replaced, and has the right contents.
+    Right,
+    /// What is there is moved aside or removed.
+    Replace,
 }
 
 /// Work for a writer.
@@ -86,6 +107,7 @@ pub(super) struct Restore<'a> {
     pub(super) target: Option<Target>,
     key: [u8; 32],
     notes: Mutex<Notes>,
+    plan: Mutex<Plan>,
     behind: Mutex<Behind>,
 }
 
@@ -117,13 +139,16 @@ pub(super) fn restore(
     entry: &Entry,
     request: &RestoreRequest,
     sync: bool,
-) -> Result<(Notes, bool)> {
+) -> Result<(Notes, Plan, bool)> {
     let make = !request.dry_run;
     let target = Target::open(&request.target, request.set_aside.as_deref(), make)?;
     let key = *blobs.chunk_id_key();
-    let (notes, behind) = <(Mutex<Notes>, Mutex<Behind>)>::default();
-    let restore = Restore { blobs, request, target, key, notes, behind };
-    thread::scope(|scope| -> Result<()> {
+    let (notes, plan, behind) = <(Mutex<Notes>, Mutex<Plan>, Mutex<Behind>)>::default();
+    let restore = Restore { blobs, request, target, key, notes, plan, behind };
+    if restore.target.is_none() {
+        restore.plan(b"", Action::Make);
+    }
+    let has_links = thread::scope(|scope| -> Result<bool> {
         let (tasks_in, tasks) = bounded(TASKS_MAX);
         for _ in 0..request.workers.clamp(1, WORKERS_MAX) {
             let tasks = tasks.clone();
@@ -134,27 +159,44 @@ pub(super) fn restore(
         Walker::new(&restore, backup, tasks_in).first_pass(entry)
     })?;
     let mut synced = false;
+    let (idle, _) = bounded(0);
+    if has_links {
+        Walker::new(&restore, backup, idle.clone()).links(entry);
+    }
     if make {
-        let (idle, _) = bounded(0);
-        Walker::new(&restore, backup, idle).second_pass(entry)?;
+        Walker::new(&restore, backup, idle).directories(entry);
         if let (Some(target), true) = (&restore.target, sync) {
             target.sync().map_err(VaultError::file("sync", request.target.clone()))?;
             synced = true;
         }
     }
-    Ok((restore.notes.into_inner().unwrap_or_else(PoisonError::into_inner), synced))
+    let plan = restore.plan.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((restore.notes.into_inner().unwrap_or_else(PoisonError::into_inner), plan, synced))
 }
 
 impl Restore<'_> {
     /// Notes what could not be restored as it was.
     pub(super) fn note(&self, path: &[u8], what: impl Into<String>) {
+        self.note_as(Cause::Failed, path, what);
+    }
+
+    /// As [`Restore::note`], for another cause than a failure.
+    pub(super) fn note_as(&self, cause: Cause, path: &[u8], what: impl Into<String>) {
         // A note is one push: a panic elsewhere leaves the list whole.
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.0.len() < NOTES_MAX {
-            notes.0.push((String::from_utf8_lossy(path).into_owned(), what.into()));
+        notes.failed += u64::from(cause == Cause::Failed);
+        if notes.listed.len() < NOTES_MAX {
+            let path = String::from_utf8_lossy(path).into_owned();
+            notes.listed.push(Note { path, what: what.into(), cause });
         } else {
-            notes.1 += 1;
+            notes.more += 1;
         }
+    }
+
+    /// Notes what a dry run would change.
+    pub(super) fn plan(&self, path: &[u8], action: Action) {
+        // As with a note.
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).add(path, action);
     }
 
     fn work(&self, tasks: &Receiver<Task>) {
@@ -252,54 +294,117 @@ impl Restore<'_> {
         }
     }
 
+    /// Looks at what is there, and says what becomes of it.
+    fn way(&self, small: &Small) -> io::Result<(Way, Option<File>)> {
+        let seen = match inode::look(&small.directory, &small.name) {
+            Ok(seen) => seen,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Way::New, None)),
+            Err(error) => return Err(error),
+        };
+        if seen.file_type != FileType::RegularFile {
+            self.require_clearable(seen.file_type)?;
+            return Ok((Way::Replace, None));
+        }
+        // A file with other names is another file too: it is replaced, not written into.
+        if self.request.set_aside.is_none() && seen.links == 1 {
+            return Ok((Way::Reuse, None));
+        }
+        // Right already: neither moved aside nor cut off from its other names.
+        let file = inode::open_file(&small.directory, &small.name)?;
+        let way = if self.is_right(small, &file) { Way::Right } else { Way::Replace };
+        Ok((way, Some(file)))
+    }
+
     /// Opens what is there and what will be written. What is in the way is moved aside, or
     /// removed where it is no directory.
     pub(super) fn open(&self, small: &Small) -> io::Result<Opened> {
-        let seen = match inode::look(&small.directory, &small.name) {
-            Ok(seen) => Some(seen),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let is_file = seen.is_some_and(|s| s.file_type == FileType::RegularFile);
-        let open_old = || inode::open_file(&small.directory, &small.name);
+        let (way, old) = self.way(small)?;
+        let name = &small.name[..];
         if self.request.dry_run {
-            let old = if is_file { Some(open_old()?) } else { None };
-            return Ok(Opened { new: None, old, same: false });
-        }
-        let keeps = self.request.set_aside.is_some();
-        // A file with other names is another file too: it is replaced, not written into.
-        let reuse = is_file && !keeps && seen.is_some_and(|s| s.links == 1);
-        if reuse {
-            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let open = || {
-                rustix::fs::openat(&*small.directory, &small.name[..], flags, Mode::empty())
-                    .map(File::from)
+            let old = match way {
+                Way::Reuse => Some(inode::open_file(&small.directory, name)?),
+                _ => old,
             };
-            return Ok(Opened { new: Some(Arc::new(open()?)), old: Some(open()?), same: true });
+            return Ok(Opened { new: None, old, same: false, way });
         }
-        let mut old = None;
-        if is_file {
-            // Right already: neither moved aside nor cut off from its other names.
-            let file = open_old()?;
-            if self.is_right(small, &file) {
-                let same = Arc::new(file.try_clone()?);
-                return Ok(Opened { new: Some(same), old: Some(file), same: true });
+        match (way, old) {
+            (Way::Reuse, _) => {
+                let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                let open = || {
+                    rustix::fs::openat(&*small.directory, name, flags, Mode::empty())
+                        .map(File::from)
+                };
+                Ok(Opened { new: Some(Arc::new(open()?)), old: Some(open()?), same: true, way })
             }
-            old = Some(file);
+            (Way::Right, Some(file)) => {
+                let same = Arc::new(file.try_clone()?);
+                Ok(Opened { new: Some(same), old: Some(file), same: true, way })
+            }
+            (_, old) => {
+                if way == Way::Replace {
+                    self.clear(&small.path, &small.directory, name)?;
+                }
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                let flags = flags | OFlags::CLOEXEC;
+                let mode = Mode::RUSR | Mode::WUSR;
+                let new = rustix::fs::openat(&*small.directory, name, flags, mode)?;
+                Ok(Opened { new: Some(Arc::new(File::from(new))), old, same: false, way })
+            }
         }
-        if seen.is_some() {
-            self.clear(&small.path, &small.directory, &small.name)?;
+    }
+
+    /// Whether what is there can be made to go: nothing removes a directory.
+    fn require_clearable(&self, file_type: FileType) -> io::Result<()> {
+        match file_type == FileType::Directory && self.request.set_aside.is_none() {
+            true => Err(io::ErrorKind::IsADirectory.into()),
+            false => Ok(()),
         }
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let flags = flags | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let new = rustix::fs::openat(&*small.directory, &small.name[..], flags, mode)?;
-        Ok(Opened { new: Some(Arc::new(File::from(new))), old, same: false })
+    }
+
+    /// Plans to make a name where something else is in the way.
+    pub(super) fn plan_instead(&self, path: &[u8], file_type: FileType) -> io::Result<()> {
+        self.require_clearable(file_type)?;
+        let aside = self.request.set_aside.is_some();
+        self.plan(path, if aside { Action::SetAside } else { Action::Remove });
+        self.plan(path, Action::Make);
+        Ok(())
+    }
+
+    /// Plans to give something right its metadata, where that differs.
+    pub(super) fn plan_metadata(
+        &self,
+        path: &[u8],
+        place: (&OwnedFd, &[u8]),
+        entry: &Entry,
+        subject: Subject,
+    ) -> io::Result<()> {
+        if differs(place.0, place.1, &entry.meta, subject, self.request)? {
+            self.plan(path, Action::Adjust);
+        }
+        Ok(())
+    }
+
+    /// Plans what becomes of a file whose contents are compared.
+    fn plan_file(&self, small: &Small, way: Way, differs: bool) -> io::Result<()> {
+        let place = (&*small.directory, &small.name[..]);
+        match way {
+            Way::New => self.plan(&small.path, Action::Make),
+            Way::Replace => {
+                let seen = inode::look(place.0, place.1)?;
+                self.plan_instead(&small.path, seen.file_type)?;
+            }
+            Way::Reuse if differs => self.plan(&small.path, Action::Rewrite),
+            Way::Reuse | Way::Right => {
+                self.plan_metadata(&small.path, place, &small.entry, Subject::Other)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a file that would be set aside has the right contents already.
-    fn is_right(&self, small: &Small, file: &File) -> bool {
-        let opened = Opened { new: None, old: file.try_clone().ok(), same: false };
+    pub(super) fn is_right(&self, small: &Small, file: &File) -> bool {
+        let (old, way) = (file.try_clone().ok(), Way::Right);
+        let opened = Opened { new: None, old, same: false, way };
         let EntryKind::File { size_bytes, .. } = &small.entry.kind else { return false };
         let mut differs = file.metadata().map_or(true, |m| m.len() != *size_bytes);
         let mut buffers = ReadBuffers::default();
@@ -344,15 +449,18 @@ impl Restore<'_> {
         if differs || longer {
             counters.files_changed.fetch_add(1, Ordering::Relaxed);
         }
-        let Some(new) = &opened.new else { return Ok(()) };
         let failed = |action| VaultError::file(action, shown(&small.path));
+        let Some(new) = &opened.new else {
+            let planned = self.plan_file(small, opened.way, differs || longer);
+            return planned.map_err(failed("look at"));
+        };
         if new.metadata().map_err(failed("look at"))?.len() != *size_bytes {
             new.set_len(*size_bytes).map_err(failed("set the length of"))?;
         }
         let meta = &small.entry.meta;
         let notes = apply(&small.directory, &small.name, meta, Subject::Other, self.request)
             .map_err(failed("set the metadata of"))?;
-        notes.into_iter().for_each(|n| self.note(&small.path, n));
+        notes.into_iter().for_each(|(cause, n)| self.note_as(cause, &small.path, n));
         Ok(())
     }
 }

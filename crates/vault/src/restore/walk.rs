@@ -1,15 +1,15 @@
-//! Walks the tree of a restore twice: first everything but further names, then those, and the
-//! metadata of directories once nothing in them changes any more.
+//! Walks the tree of a restore: first everything but further names, then those, where there are
+//! any, and last the metadata of directories, in which nothing changes any more.
 
-use super::linked;
 use super::metadata::{Subject, apply};
 use super::target::{shown, split};
 use super::threads::{Large, Restore, Small, Task};
+use super::{Action, Cause, linked};
 use crate::blobs::ReadBuffers;
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
 use crate::source::inode;
-use crate::tree::{Entry, EntryKind, PATH_BYTES_MAX, Step, Walk, each_extents};
+use crate::tree::{Entry, EntryKind, PATH_BYTES_MAX, Step, Walk, below, each_extents, plain_path};
 use crossbeam_channel::Sender;
 use rustix::fs::{AtFlags, FileType, Mode, makedev};
 use rustix::io::Errno;
@@ -39,6 +39,7 @@ pub(super) struct Walker<'r, 'a> {
     near: Option<(Vec<u8>, Arc<OwnedFd>)>,
     /// The path in the backup that the target stands for.
     base: Vec<u8>,
+    has_links: bool,
 }
 
 impl<'r, 'a> Walker<'r, 'a> {
@@ -47,17 +48,24 @@ impl<'r, 'a> Walker<'r, 'a> {
         backup: &'r Backup,
         tasks: Sender<Task>,
     ) -> Walker<'r, 'a> {
-        let parts: Vec<&[u8]> =
-            restore.request.path.split(|b| *b == b'/').filter(|n| !n.is_empty()).collect();
-        let base = parts.join(&b'/');
+        let base = plain_path(&restore.request.path);
         let (batch, batch_bytes, batch_directories) = (Vec::new(), 0, 0);
-        Walker { restore, backup, tasks, batch, batch_bytes, batch_directories, near: None, base }
+        Walker {
+            restore,
+            backup,
+            tasks,
+            batch,
+            batch_bytes,
+            batch_directories,
+            near: None,
+            base,
+            has_links: false,
+        }
     }
 
     /// Where an entry of the backup lies below the target.
     fn relative<'p>(&self, path: &'p [u8]) -> &'p [u8] {
-        let rest = path.strip_prefix(&self.base[..]).unwrap_or(path);
-        rest.strip_prefix(b"/").unwrap_or(rest)
+        if path == self.base { b"" } else { below(path, &self.base).unwrap_or(path) }
     }
 
     fn steps(&self, entry: &Entry) -> Walk<'a> {
@@ -69,13 +77,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let relative = self.relative(path).to_vec();
         let is_single = relative.is_empty() && !matches!(top.kind, EntryKind::Directory { .. });
         match is_single {
-            true if entry.name.is_empty() => {
-                let origin = self.backup.origin.as_bytes();
-                let name = split(origin).1;
-                let usable = !name.is_empty() && name != b".." && name != b".";
-                if usable { name.to_vec() } else { b"restored".to_vec() }
-            }
-            true => entry.name.clone(),
+            true => single_name(self.backup, entry),
             false => relative,
         }
     }
@@ -93,8 +95,46 @@ impl<'r, 'a> Walker<'r, 'a> {
         Ok(fd)
     }
 
-    /// Makes directories, links, pipes and devices, and hands files to the writers.
-    pub(super) fn first_pass(mut self, top: &Entry) -> Result<()> {
+    /// As [`Walker::parent`]; none in a dry run where the restore would make it.
+    fn parent_or_none(&mut self, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
+        match self.parent(path) {
+            Err(error) if self.restore.request.dry_run => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                // There is no target.
+                None if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            },
+            parent => parent.map(Some),
+        }
+    }
+
+    fn plan_directory(&mut self, place: &[u8], entry: &Entry) -> io::Result<()> {
+        if place.is_empty() {
+            // A missing target was planned before the walk.
+            let Some(target) = &self.restore.target else { return Ok(()) };
+            return self.restore.plan_metadata(place, (target.root(), b""), entry, Subject::Other);
+        }
+        let name = split(place).1;
+        let Some(parent) = self.parent_or_none(place)? else {
+            self.restore.plan(place, Action::Make);
+            return Ok(());
+        };
+        match inode::look(&parent, name) {
+            Ok(seen) if seen.file_type == FileType::Directory => {
+                self.restore.plan_metadata(place, (&parent, name), entry, Subject::Other)
+            }
+            Ok(seen) => self.restore.plan_instead(place, seen.file_type),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.restore.plan(place, Action::Make);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes directories, links, pipes and devices, and hands files to the writers. Says whether
+    /// further names are left to make.
+    pub(super) fn first_pass(mut self, top: &Entry) -> Result<bool> {
         let mut walk = self.steps(top);
         while let Some(step) = walk.next() {
             match step {
@@ -121,14 +161,18 @@ impl<'r, 'a> Walker<'r, 'a> {
                 }
             }
         }
-        self.flush()
+        self.flush()?;
+        Ok(self.has_links)
     }
 
     fn first(&mut self, place: &[u8], entry: Box<Entry>) -> Result<()> {
         let failed = |action| VaultError::file(action, shown(place));
         match &entry.kind {
             EntryKind::Directory { .. } => {
-                if place.is_empty() || self.restore.request.dry_run {
+                if self.restore.request.dry_run {
+                    return self.plan_directory(place, &entry).map_err(failed("look at"));
+                }
+                if place.is_empty() {
                     return Ok(());
                 }
                 self.directory(place).map_err(failed("make the directory"))
@@ -136,21 +180,20 @@ impl<'r, 'a> Walker<'r, 'a> {
             EntryKind::File { .. } => self.file(place, entry),
             EntryKind::HardLink { target } => {
                 if self.is_inside(target) {
-                    return Ok(()); // The second pass links it.
+                    self.has_links = true;
+                    return Ok(());
                 }
                 let file = linked(self.restore.blobs, &self.backup.top, target)?;
                 let kind = file.kind;
                 self.file(place, Box::new(Entry { kind, ..*entry }))
             }
-            _ if self.restore.request.dry_run => Ok(()),
             _ => self.special(place, &entry),
         }
     }
 
     /// Whether a path of the backup is restored too.
     fn is_inside(&self, path: &[u8]) -> bool {
-        let rest = path.strip_prefix(&self.base[..]);
-        self.base.is_empty() || rest.is_some_and(|rest| rest.starts_with(b"/"))
+        below(path, &self.base).is_some()
     }
 
     fn directory(&mut self, place: &[u8]) -> io::Result<()> {
@@ -171,16 +214,12 @@ impl<'r, 'a> Walker<'r, 'a> {
     }
 
     fn file(&mut self, place: &[u8], entry: Box<Entry>) -> Result<()> {
-        let directory = match self.parent(place) {
-            Ok(directory) => directory,
-            Err(_) if self.restore.request.dry_run => {
-                // Its directory is not there: the file would be new.
-                self.restore.request.counters.files_changed.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(VaultError::file("open the directory of", shown(place))(error));
-            }
+        let failed = VaultError::file("open the directory of", shown(place));
+        let Some(directory) = self.parent_or_none(place).map_err(failed)? else {
+            // Its directory is not there yet: the file would be new.
+            self.restore.request.counters.files_changed.fetch_add(1, Ordering::Relaxed);
+            self.restore.plan(place, Action::Make);
+            return Ok(());
         };
         let EntryKind::File { size_bytes, .. } = entry.kind else { return Ok(()) };
         let name = split(place).1.to_vec();
@@ -242,15 +281,22 @@ impl<'r, 'a> Walker<'r, 'a> {
 
     fn special(&mut self, place: &[u8], entry: &Entry) -> Result<()> {
         let failed = |action| VaultError::file(action, shown(place));
-        let is_device =
-            matches!(entry.kind, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. });
+        let is_device = entry.kind.is_device();
         if is_device && !self.restore.request.devices {
-            self.restore.note(place, "it is a device; --devices restores devices");
+            let what = "it is a device; --devices restores devices";
+            self.restore.note_as(Cause::LeftOut, place, what);
             return Ok(());
         }
-        let parent = self.parent(place).map_err(failed("open the directory of"))?;
+        let opened = self.parent_or_none(place).map_err(failed("open the directory of"))?;
+        let Some(parent) = opened else {
+            self.restore.plan(place, Action::Make);
+            return Ok(());
+        };
         let (_, name) = split(place);
         let is_right = is_right(&parent, name, &entry.kind);
+        if self.restore.request.dry_run {
+            return self.plan_special(place, &parent, is_right, entry).map_err(failed("look at"));
+        }
         if !is_right && inode::look(&parent, name).is_ok() {
             self.restore.clear(place, &parent, name).map_err(failed("replace"))?;
         }
@@ -272,38 +318,66 @@ impl<'r, 'a> Walker<'r, 'a> {
         };
         match made {
             Err(Errno::EXIST) if is_right => {}
+            Err(Errno::PERM) if is_device => {
+                let what = "it is a device, which only root can make, and not in every container";
+                self.restore.note_as(Cause::NotPermitted, place, what);
+                return Ok(());
+            }
             made => made.map_err(|e| failed("make")(e.into()))?,
         }
         let notes = apply(&parent, name, &entry.meta, subject, self.restore.request)
             .map_err(failed("set the metadata of"))?;
-        notes.into_iter().for_each(|n| self.restore.note(place, n));
+        notes.into_iter().for_each(|(cause, n)| self.restore.note_as(cause, place, n));
         Ok(())
     }
 
-    /// Links further names, and gives directories their metadata.
-    pub(super) fn second_pass(mut self, top: &Entry) -> Result<()> {
-        for step in self.steps(top) {
-            match step {
-                Step::Entry { path, entry } => {
-                    let place = self.place(&path, &entry, top);
-                    if let EntryKind::HardLink { target } = &entry.kind
-                        && self.is_inside(target)
-                        && let Err(error) = self.link(&place, target)
-                    {
-                        self.restore.note(&place, format!("it could not be linked: {error}"));
-                    }
-                }
-                Step::Leave { path, entry } => {
-                    let place = self.relative(&path).to_vec();
-                    if let Err(error) = self.leave(&place, &entry) {
-                        let what = format!("its metadata could not be set: {error}");
-                        self.restore.note(&place, what);
-                    }
-                }
-                Step::Lost { .. } => {} // Noted in the first pass.
+    fn plan_special(
+        &self,
+        place: &[u8],
+        parent: &OwnedFd,
+        is_right: bool,
+        entry: &Entry,
+    ) -> io::Result<()> {
+        let name = split(place).1;
+        let is_link = matches!(entry.kind, EntryKind::Symlink { .. });
+        let subject = if is_link { Subject::Link } else { Subject::Other };
+        match inode::look(parent, name) {
+            _ if is_right => self.restore.plan_metadata(place, (parent, name), entry, subject),
+            Ok(seen) => self.restore.plan_instead(place, seen.file_type),
+            Err(_) => {
+                self.restore.plan(place, Action::Make);
+                Ok(())
             }
         }
-        Ok(())
+    }
+
+    /// Links further names. Their directories still have their owner's rights.
+    pub(super) fn links(mut self, top: &Entry) {
+        for step in self.steps(top) {
+            let Step::Entry { path, entry } = step else { continue };
+            let place = self.place(&path, &entry, top);
+            if let EntryKind::HardLink { target } = &entry.kind
+                && self.is_inside(target)
+                && let Err(error) = match self.restore.request.dry_run {
+                    true => self.plan_link(&place, target, &entry),
+                    false => self.link(&place, target),
+                }
+            {
+                self.restore.note(&place, format!("it could not be linked: {error}"));
+            }
+        }
+    }
+
+    /// Gives directories their metadata.
+    pub(super) fn directories(self, top: &Entry) {
+        for step in self.steps(top) {
+            // What is lost was noted in the first pass.
+            let Step::Leave { path, entry } = step else { continue };
+            let place = self.relative(&path).to_vec();
+            if let Err(error) = self.leave(&place, &entry) {
+                self.restore.note(&place, format!("its metadata could not be set: {error}"));
+            }
+        }
     }
 
     fn link(&mut self, place: &[u8], target: &[u8]) -> io::Result<()> {
@@ -325,17 +399,57 @@ impl<'r, 'a> Walker<'r, 'a> {
         Ok(rustix::fs::linkat(&*from, from_name, &*parent, name, AtFlags::empty())?)
     }
 
-    fn leave(&mut self, place: &[u8], entry: &Entry) -> io::Result<()> {
+    /// Whether a further name is one of its file already, and stays one: a file with several
+    /// names is replaced where its contents differ.
+    fn plan_link(&mut self, place: &[u8], target: &[u8], entry: &Entry) -> io::Result<()> {
+        let name = split(place).1;
+        let parent = self.parent_or_none(place)?;
+        let Some((parent, seen)) = parent.and_then(|p| inode::look(&p, name).ok().map(|s| (p, s)))
+        else {
+            self.restore.plan(place, Action::Make);
+            return Ok(());
+        };
+        let from_path = self.relative(target).to_vec();
+        let from_name = split(&from_path).1.to_vec();
+        let first = self.parent_or_none(&from_path)?;
+        let first = first.and_then(|f| inode::look(&f, &from_name).ok().map(|s| (f, s)));
+        if let Some((directory, first)) = first
+            && (first.device, first.stamp.inode) == (seen.device, seen.stamp.inode)
+        {
+            let file = linked(self.restore.blobs, &self.backup.top, target);
+            let file = file.map_err(io::Error::other)?;
+            let entry = Box::new(Entry { kind: file.kind, ..entry.clone() });
+            let small = Small { directory, path: from_path, name: from_name, entry };
+            let open = inode::open_file(&small.directory, &small.name)?;
+            if self.restore.is_right(&small, &open) {
+                return Ok(());
+            }
+        }
+        drop(parent);
+        self.restore.plan_instead(place, seen.file_type)
+    }
+
+    fn leave(&self, place: &[u8], entry: &Entry) -> io::Result<()> {
         let root = self.restore.target.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let directory = root.directory(place)?;
         let notes = apply(&directory, b"", &entry.meta, Subject::Other, self.restore.request)?;
-        notes.into_iter().for_each(|n| self.restore.note(place, n));
+        notes.into_iter().for_each(|(cause, n)| self.restore.note_as(cause, place, n));
         if place.is_empty() {
             // The target's own entry is its parent's business; nothing more to do.
             debug_assert!(Arc::ptr_eq(&directory, root.root()));
         }
         Ok(())
     }
+}
+
+/// The name of a single file in the target.
+pub(crate) fn single_name(backup: &Backup, entry: &Entry) -> Vec<u8> {
+    let name = match entry.name.is_empty() {
+        true => split(backup.origin.as_bytes()).1,
+        false => &entry.name,
+    };
+    let usable = !name.is_empty() && name != b".." && name != b".";
+    if usable { name.to_vec() } else { b"restored".to_vec() }
 }
 
 /// Whether a link, pipe, socket or device is there already.

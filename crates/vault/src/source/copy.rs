@@ -1,7 +1,7 @@
 //! A backup of another repository as a source: how backups are copied between repositories.
 //! The copy is read, checked, sealed with the other repository's keys, and has the same root.
 
-use super::{FinishedRead, ScanContext, ScanEvent, ScanSink, Source};
+use super::{FinishedRead, Original, ScanContext, ScanEvent, ScanSink, Source};
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::{Backup, SourceKind};
 use crate::error::{Result, VaultError};
@@ -18,13 +18,14 @@ const HOLE_PIECE_BYTES: u64 = 256 << 10;
 /// A backup in another repository.
 pub struct CopySource {
     blobs: Arc<Blobs>,
+    record: u64,
     backup: Backup,
 }
 
 impl CopySource {
-    /// Takes a backup and the chunks of its repository.
-    pub fn new(blobs: Blobs, backup: Backup) -> CopySource {
-        CopySource { blobs: Arc::new(blobs), backup }
+    /// Takes a backup, its record's number, and the chunks of its repository.
+    pub fn new(blobs: Blobs, record: u64, backup: Backup) -> CopySource {
+        CopySource { blobs: Arc::new(blobs), record, backup }
     }
 }
 
@@ -41,8 +42,9 @@ impl Source for CopySource {
         self.backup.subject.position.clone()
     }
 
-    fn expected_root(&self) -> Option<[u8; 32]> {
-        Some(self.backup.subject.root)
+    fn original(&self) -> Option<Original<'_>> {
+        let repository = self.blobs.parts().1.repository;
+        Some(Original { backup: &self.backup, repository, record: self.record })
     }
 
     /// A database's backup brings the log with it that it needs to open.

@@ -6,7 +6,7 @@ pub mod copy;
 pub mod directory;
 pub mod inode;
 
-use crate::chain::SourceKind;
+use crate::chain::{Backup, SourceKind};
 use crate::error::Result;
 use crate::keys::KeyRing;
 use crate::store::Store;
@@ -182,6 +182,16 @@ pub trait ScanSink {
     }
 }
 
+/// A backup that is copied.
+pub struct Original<'a> {
+    /// It, as its repository has it.
+    pub backup: &'a Backup,
+    /// That repository.
+    pub repository: [u8; 16],
+    /// Its record there.
+    pub record: u64,
+}
+
 /// Something that can be backed up.
 pub trait Source: Send + Sync {
     /// What sort it is.
@@ -206,8 +216,8 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// The root that the backup must have, where that is known beforehand.
-    fn expected_root(&self) -> Option<[u8; 32]> {
+    /// The backup of another repository that is copied: the copy must have its root.
+    fn original(&self) -> Option<Original<'_>> {
         None
     }
 

@@ -105,6 +105,13 @@ pub enum EntryKind {
     },
 }
 
+impl EntryKind {
+    /// Whether it is a device node.
+    pub fn is_device(&self) -> bool {
+        matches!(self, EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. })
+    }
+}
+
 /// Where a file's contents are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
@@ -191,6 +198,18 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// What is in and below a directory, or the entry itself where it is none.
+    pub fn of(entry: &Entry) -> Totals {
+        match &entry.kind {
+            EntryKind::Directory { totals, .. } => *totals,
+            _ => {
+                let mut totals = Totals::default();
+                totals.add(entry);
+                totals
+            }
+        }
+    }
+
     /// Adds what an entry brings.
     pub fn add(&mut self, entry: &Entry) {
         match &entry.kind {

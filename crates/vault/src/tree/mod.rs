@@ -17,5 +17,5 @@ pub use entry::{
 pub use extents::{each_extents, read_extents};
 pub use merkle::{GroupProof, group_root, prove_in_group};
 pub use node::{Child, NODE_ITEMS_MAX, NODE_LEVELS_MAX, Node, ends_group};
-pub(crate) use walk::join;
 pub use walk::{Children, DEPTH_MAX, NodeSource, Step, Walk, children, find_child, find_path};
+pub(crate) use walk::{below, join, plain_path};

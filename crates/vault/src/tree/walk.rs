@@ -102,13 +102,30 @@ pub fn find_child(source: &dyn NodeSource, node: &NodeRef, name: &[u8]) -> Resul
     }
 }
 
+fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".")
+}
+
+/// A path as the backup has it: without a slash at the ends, and without `.`.
+pub(crate) fn plain_path(path: &[u8]) -> Vec<u8> {
+    names(path).collect::<Vec<_>>().join(&b'/')
+}
+
+/// What is left of a plain path below another one; none where it is not below it.
+pub(crate) fn below<'p>(path: &'p [u8], base: &[u8]) -> Option<&'p [u8]> {
+    match base.is_empty() {
+        true => Some(path),
+        false => path.strip_prefix(base)?.strip_prefix(b"/"),
+    }
+}
+
 /// The entry at a path below `top`; an empty path is the top itself.
 ///
 /// # Errors
 /// Where a node on the way is missing or damaged, or nothing has this path.
 pub fn find_path(source: &dyn NodeSource, top: &Entry, path: &[u8]) -> Result<Entry> {
     let mut entry = top.clone();
-    for name in path.split(|b| *b == b'/').filter(|n| !n.is_empty() && *n != b".") {
+    for name in names(path) {
         let found = match &entry.kind {
             EntryKind::Directory { node, .. } => find_child(source, node, name)?,
             _ => None,

@@ -148,7 +148,9 @@ pub fn fingerprint(root: &Path) -> BTreeMap<String, String> {
             let mut names = vec![0; 4096];
             if let Ok(length) = rustix::fs::llistxattr(&path, &mut names[..]) {
                 names.truncate(length);
-                for attribute in names.split(|b| *b == 0).filter(|n| !n.is_empty()) {
+                let mut names: Vec<_> = names.split(|b| *b == 0).collect();
+                names.sort_unstable();
+                for attribute in names.into_iter().filter(|n| !n.is_empty()) {
                     let mut value = vec![0; 4096];
                     let length = rustix::fs::lgetxattr(&path, attribute, &mut value[..]).unwrap();
                     let attribute = String::from_utf8_lossy(attribute);

@@ -12,6 +12,7 @@ mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod directory;
 mod equality;
 mod increments;
 mod kills;
@@ -43,6 +44,14 @@ const WITHOUT_SERVER: &[(&str, fn())] = &[
         ahead::what_cannot_be_handed_over_is_no_end_of_the_log,
     ),
     ("what_is_fetched_ahead_goes_with_its_server", ahead::a_queue_goes_with_its_server),
+    (
+        "devices_are_no_obstacle_to_a_proof_of_restore",
+        directory::devices_are_no_obstacle_to_a_proof,
+    ),
+    (
+        "a_dry_run_and_a_statement_say_what_is_restored",
+        directory::a_dry_run_and_a_statement_say_what_is_restored,
+    ),
     (
         "what_a_dead_process_fetched_ahead_harms_nothing",
         ahead::what_a_dead_process_left_harms_nothing,

@@ -1,10 +1,13 @@
 //! Proof of restore, tablespaces, and damage that must be found before any restore.
 
 use crate::cluster::{DIGEST, LEDGER, Server, Vault, booking, give, owner, programs, scratch};
+use crate::directory::said_as_json;
 use crate::log::while_streaming;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use vault::postgres::recovery::{Log, RecoverRequest, Target, recover};
@@ -123,10 +126,17 @@ pub(crate) fn the_command_line_restores_in_place() {
     let data = server.data.clone();
     server.kill();
     let _ = fs::remove_file(data.join("postmaster.pid"));
-    let (code, said) = command_line(&vault, &[&restore[..], &["--dry-run"]].concat());
+    let dry_run = [&restore[..], &["--dry-run"]].concat();
+    let (code, said) = command_line(&vault, &dry_run);
     assert!(code == 0 && said.contains("Would restore"), "{said}");
-    let (code, said) = command_line(&vault, &restore);
-    assert!(code == 0 && said.contains("what it replaced is in"), "{said}");
+    assert!(said.contains("\n  position postgresql "), "{said}");
+    for part in ["would set aside", "would write", "log from 0/"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let planned = said_as_json(&vault, &dry_run);
+    assert!(data.join("base").exists(), "a dry run moves nothing: {planned}");
+    let done = said_as_json(&vault, &restore);
+    require_statement(&vault, &data, &planned, &done);
     let server = Server::start(folder.path(), &data, &[]);
     assert_eq!(server.one(DIGEST), digest);
     // A copy elsewhere opens, too: its log goes with it.
@@ -140,11 +150,55 @@ pub(crate) fn the_command_line_restores_in_place() {
     let report = other.verify(Depth::Bytes);
     assert!(report.is_intact() && report.backups == 1, "{report:?}");
     assert!(other.plan(Target::Latest).is_ok());
+    // A point in time is looked for from the original's time on, not from the copy's.
+    let ended_ms = other.reopen().state().newest(None).unwrap().1.subject.ended_ms;
+    let error = other.plan(Target::Time(ended_ms * 1000)).unwrap_err().to_string();
+    assert!(error.contains("no transaction that ended after"), "{error}");
     let (_, said) = command_line(&vault, &["vault", "status"]);
     assert!(said.contains("log stored up to 0/"), "{said}");
     // A file of a database's backup is a file like any other.
     let (code, said) = command_line(&vault, &["restore", "data/PG_VERSION", "--stdout"]);
     assert!(code == 0 && said.trim().parse::<u32>().is_ok(), "{said}");
+}
+
+/// The statement says what was restored, and it is what the dry run said before.
+fn require_statement(vault: &Vault, data: &Path, planned: &Value, done: &Value) {
+    let repository = vault.reopen();
+    let (seq, backup) = repository.state().newest(None).unwrap();
+    let root: String = backup.subject.root.iter().map(|b| format!("{b:02x}")).collect();
+    let totals = backup.totals;
+    for said in [planned, done] {
+        assert_eq!((&said["backup"], &said["root"]), (&seq.into(), &root.clone().into()));
+        assert_eq!(said["position"], backup.subject.position);
+        assert_eq!((&said["files"], &said["bytes"]), (&totals.files.into(), &totals.bytes.into()));
+        assert!(said["verified"].as_str().unwrap().contains("the log is there unbroken"), "{said}");
+        assert_eq!(said["target"], data.display().to_string());
+    }
+    let plan = &planned["plan"];
+    assert_eq!((&plan["sets_aside"], &done["plan"]), (&planned["target"], &Value::Null));
+    assert_eq!((&plan["goes_on"], &plan["log_restored"]), (&false.into(), &true.into()));
+    assert_eq!(plan["places"][0]["place"], planned["target"]);
+    let aside = Path::new(done["replaced_at"].as_str().unwrap());
+    assert!(aside.join("PG_VERSION").exists(), "{done}");
+    // The log that was counted is the log that lies there now.
+    let log = fs::read_dir(data.join("pg_wal/backstay")).unwrap();
+    let bytes: Vec<u64> = log.map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    assert_eq!(plan["log_segments"], bytes.len() as u64, "{plan}");
+    assert_eq!(plan["log_bytes"], bytes.iter().sum::<u64>(), "{plan}");
+    let bytes = tree_bytes(data) - bytes.iter().sum::<u64>();
+    let planned = plan["places"][0]["bytes"].as_u64().unwrap();
+    // Beside it lie the label, the signal and the settings of the recovery.
+    assert!((planned..planned + (32 << 10)).contains(&bytes), "{planned} planned, {bytes} there");
+}
+
+/// Bytes of all files below a directory.
+fn tree_bytes(place: &Path) -> u64 {
+    let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+    let bytes = |path: std::path::PathBuf| match path.is_dir() {
+        true => tree_bytes(&path),
+        false => fs::symlink_metadata(path).unwrap().len(),
+    };
+    entries.map(bytes).sum()
 }
 
 pub(crate) fn a_damaged_increment_is_found() {

@@ -30,7 +30,14 @@ fn read(input: &[u8]) {
 
 /// A proof of these steps up to a root, signed.
 fn signed(root: [u8; 32], steps: Vec<ProofStep>) -> Proof {
-    let subject = Subject { root, position: String::new(), begun_ms: 1, ended_ms: 2, parent: None };
+    let subject = Subject {
+        root,
+        position: String::new(),
+        begun_ms: 1,
+        ended_ms: 2,
+        parent: None,
+        copied: None,
+    };
     let statement = Statement {
         version: 1,
         repository: ring().repository,

@@ -1,6 +1,8 @@
 //! What records of the chain say, behind seal and signature.
 
-use vault::chain::{Backup, Body, Genesis, Head, RunId, SourceKind, State, Statement, Subject};
+use vault::chain::{
+    Backup, Body, Copied, Genesis, Head, RunId, SourceKind, State, Statement, Subject,
+};
 use vault::store::{LEAF_CHARS_MAX, ObjectName};
 use vault::tree::Totals;
 
@@ -61,8 +63,14 @@ pub(super) fn bodies() -> Vec<Body> {
         keys: Vec::new(),
     };
     let run = RunId([2; 16]);
-    let subject =
-        Subject { root: [3; 32], position: String::new(), begun_ms: 4, ended_ms: 5, parent: None };
+    let subject = Subject {
+        root: [3; 32],
+        position: String::new(),
+        begun_ms: 4,
+        ended_ms: 5,
+        parent: None,
+        copied: Some(Copied { repository: [7; 16], record: 8, time_ms: 9 }),
+    };
     let mut bodies = vec![
         Body::Checkpoint(Box::new(State::new(genesis.clone()))),
         Body::Genesis(genesis),

@@ -1,6 +1,10 @@
 //! Proof of restore: a backup is restored into a scratch place and every file's digest compared
 //! with what was signed. Only what was proven so is called proven.
 
+mod directory;
+
+pub use directory::{Checked, DirectoryRehearsal};
+
 use crate::blobs::Blobs;
 use crate::chain::{Backup, Body};
 use crate::error::{Result, VaultError};
