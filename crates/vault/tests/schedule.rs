@@ -5,6 +5,8 @@
 mod command_line;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "schedule/keys.rs"]
+mod keys;
 #[path = "schedule/secrets.rs"]
 mod secrets;
 
@@ -26,6 +28,8 @@ const TESTS: &[(&str, fn())] = &[
     ("two_machines_on_one_repository_hurt_nothing", two_machines_on_one_repository_hurt_nothing),
     ("beside_what_a_killed_runner_left_none_begins", beside_what_a_killed_runner_left_none_begins),
     ("a_signal_lets_the_run_under_way_end", a_signal_lets_the_run_under_way_end),
+    ("the_paper_and_the_shares_are_tested_on_a_schedule", keys::tested_on_a_schedule),
+    ("keys_are_split_combined_rotated_and_revoked", keys::split_combined_rotated_and_revoked),
     ("no_key_shows_in_what_commands_say", secrets::no_key_shows_in_what_commands_say),
     ("a_running_backup_shows_no_key", secrets::a_running_backup_shows_no_key),
     ("a_crash_leaves_no_core_dump", secrets::a_crash_leaves_no_core_dump),

@@ -97,7 +97,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 /// A repository whose recovery key is known here.
-fn machine() -> (Machine, String) {
+pub(crate) fn machine() -> (Machine, String) {
     let machine = Machine::without_repository();
     let made = machine.say(&["vault", "init", "--json"]);
     assert!(made.status.success());
