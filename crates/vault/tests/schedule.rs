@@ -5,8 +5,12 @@
 mod command_line;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "schedule/init.rs"]
+mod init;
 #[path = "schedule/keys.rs"]
 mod keys;
+#[path = "schedule/liar.rs"]
+mod liar;
 #[path = "schedule/secrets.rs"]
 mod secrets;
 
@@ -30,6 +34,11 @@ const TESTS: &[(&str, fn())] = &[
     ("a_signal_lets_the_run_under_way_end", a_signal_lets_the_run_under_way_end),
     ("the_paper_and_the_shares_are_tested_on_a_schedule", keys::tested_on_a_schedule),
     ("keys_are_split_combined_rotated_and_revoked", keys::split_combined_rotated_and_revoked),
+    ("a_store_that_lies_is_refused", init::a_store_that_lies_is_refused),
+    (
+        "a_store_that_keeps_its_promises_gets_a_repository",
+        init::a_store_that_keeps_its_promises_gets_a_repository,
+    ),
     ("no_key_shows_in_what_commands_say", secrets::no_key_shows_in_what_commands_say),
     ("a_running_backup_shows_no_key", secrets::a_running_backup_shows_no_key),
     ("a_crash_leaves_no_core_dump", secrets::a_crash_leaves_no_core_dump),
