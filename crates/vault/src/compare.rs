@@ -125,13 +125,11 @@ impl HashSink {
     }
 
     fn file(&mut self, file: &FileToRead) -> std::io::Result<Entry> {
-        let (open, xattrs) = match &file.place {
-            Place::Open(open) => (Arc::clone(open), Vec::new()),
-            Place::In(directory) => (
-                Arc::new(inode::open_file(directory, &file.name)?),
-                inode::xattrs(directory, &file.name)?,
-            ),
+        let open = match &file.place {
+            Place::Open(open) => Arc::clone(open),
+            Place::In(directory) => Arc::new(inode::open_file(directory, &file.name)?),
         };
+        let xattrs = inode::xattrs_open(&open)?;
         let mut hasher = blake3::Hasher::new();
         let mut size_bytes = 0;
         self.buffer.resize(BUFFER_BYTES, 0);

@@ -350,17 +350,23 @@ impl Repository {
     /// As [`Repository::open`].
     pub fn test_key(&self, identity: &Identity) -> Result<()> {
         let (ring, chain) = unlock(&*self.store, identity)?;
-        let current = ring.epoch() == self.ring.epoch() && chain.head.seq >= self.chain.head.seq;
-        if current && ring.chunk_id_key() == self.ring.chunk_id_key() {
+        // By the chain, not by this opening: it may be with the very key that is tested.
+        let newest = chain.state.epoch().max(self.state().epoch());
+        let current = ring.epoch() == newest && chain.head.seq >= self.chain.head.seq;
+        let recipient = identity.to_public().to_string();
+        let is_listed = chain.state.keys.iter().any(|key| key.recipient == recipient);
+        if current && is_listed && ring.chunk_id_key() == self.ring.chunk_id_key() {
             return Ok(());
         }
-        Err(VaultError::Keys("the key opens an older state of the repository only".to_owned()))
+        let what = "the key opens only what was written before the newest rotation: it was \
+                    revoked, or the object that holds the newest keys for it is lost";
+        Err(VaultError::Keys(what.to_owned()))
     }
 }
 
 /// Refuses where the keys were rotated in between.
 fn same_epoch(state: &State, epoch: u32) -> Result<()> {
-    if state.verifying_keys.keys().last() == Some(&epoch) {
+    if state.epoch() == epoch {
         return Ok(());
     }
     Err(VaultError::Refused("the keys were rotated meanwhile; open the repository anew".to_owned()))

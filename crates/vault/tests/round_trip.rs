@@ -1,6 +1,10 @@
 //! What was backed up comes back, and nothing else is touched.
 
 mod common;
+#[path = "round_trip/meanwhile.rs"]
+mod meanwhile;
+#[path = "round_trip/metadata.rs"]
+mod metadata;
 
 use common::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -224,8 +228,7 @@ fn a_link_in_the_target_leads_nowhere() {
 }
 
 #[test]
-fn a_file_that_is_written_meanwhile_is_said() {
-    // A pipe-fed command source checks the other half: a failing command fails the backup.
+fn what_a_command_says_is_kept_and_one_that_fails_fails_the_backup() {
     let clock = TestClock::new();
     let (mut repository, _) = init(memory(), &clock);
     let run = |repository: &mut Repository, command: &str| {

@@ -3,6 +3,16 @@
 
 #[path = "common/command_line.rs"]
 mod command_line;
+#[path = "common/mod.rs"]
+mod common;
+#[path = "schedule/init.rs"]
+mod init;
+#[path = "schedule/keys.rs"]
+mod keys;
+#[path = "schedule/liar.rs"]
+mod liar;
+#[path = "schedule/secrets.rs"]
+mod secrets;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
@@ -22,6 +32,16 @@ const TESTS: &[(&str, fn())] = &[
     ("two_machines_on_one_repository_hurt_nothing", two_machines_on_one_repository_hurt_nothing),
     ("beside_what_a_killed_runner_left_none_begins", beside_what_a_killed_runner_left_none_begins),
     ("a_signal_lets_the_run_under_way_end", a_signal_lets_the_run_under_way_end),
+    ("the_paper_and_the_shares_are_tested_on_a_schedule", keys::tested_on_a_schedule),
+    ("keys_are_split_combined_rotated_and_revoked", keys::split_combined_rotated_and_revoked),
+    ("a_store_that_lies_is_refused", init::a_store_that_lies_is_refused),
+    (
+        "a_store_that_keeps_its_promises_gets_a_repository",
+        init::a_store_that_keeps_its_promises_gets_a_repository,
+    ),
+    ("no_key_shows_in_what_commands_say", secrets::no_key_shows_in_what_commands_say),
+    ("a_running_backup_shows_no_key", secrets::a_running_backup_shows_no_key),
+    ("a_crash_leaves_no_core_dump", secrets::a_crash_leaves_no_core_dump),
 ];
 
 fn main() -> ExitCode {
@@ -47,11 +67,16 @@ struct Machine {
 
 impl Machine {
     fn new() -> Machine {
+        let machine = Machine::without_repository();
+        assert!(machine.say(&["vault", "init"]).status.success());
+        machine
+    }
+
+    fn without_repository() -> Machine {
         let folder = tempfile::tempdir().unwrap();
         let (repository, key) = (folder.path().join("repository"), folder.path().join("key"));
         let machine = Machine { folder, repository, key };
         machine.data("one");
-        assert!(machine.say(&["vault", "init"]).status.success());
         machine
     }
 

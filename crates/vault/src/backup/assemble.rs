@@ -234,8 +234,8 @@ impl<'a, 'r> Assembler<'a, 'r> {
             && after.is_ok_and(|after| is_same(&large.seen, &after));
         if !same {
             // It changed while several threads read it: read it again in one go.
-            let Large { name, path, file, xattrs, .. } = large;
-            return match self.reader.whole(&file, xattrs) {
+            let Large { name, path, file, .. } = large;
+            return match self.reader.whole(&file) {
                 Ok(outcome) => self.place_file(name, &path, outcome),
                 Err(failure) => self.fail_file(&path, failure),
             };

@@ -4,7 +4,7 @@ use super::chunks::ChunkWriter;
 use super::content::ContentBuilder;
 use crate::chunk::{BlobKind, CHUNK_AVERAGE_BYTES, Cutter};
 use crate::error::{Result, VaultError};
-use crate::source::inode::{self, Seen};
+use crate::source::inode::{self, Seen, Xattrs};
 use crate::source::{FileToRead, FinishedRead, Place};
 use crate::tree::{Content, Extent, Metadata, Stamp};
 use blake3::Hasher;
@@ -25,9 +25,6 @@ const WINDOW_BYTES: usize = 2 << 20;
 /// A file that changes while it is read is read so often.
 const READ_TRIES_MAX: u32 = 3;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
-/// Extended attributes: names and values.
-pub(super) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A file that was read.
 pub(super) struct FileOutcome {
@@ -69,30 +66,36 @@ impl<'a> Reader<'a> {
         Reader { writer, window: Vec::new() }
     }
 
-    /// Opens a file to read, and its attributes.
-    pub(super) fn open(file: &FileToRead) -> io::Result<(Arc<File>, Xattrs)> {
+    /// Opens a file to read.
+    pub(super) fn open(file: &FileToRead) -> io::Result<Arc<File>> {
         match &file.place {
-            Place::Open(open) => Ok((Arc::clone(open), Vec::new())),
+            Place::Open(open) => Ok(Arc::clone(open)),
             Place::In(directory) => {
                 let open = inode::open_file(directory, &file.name)?;
                 if inode::look_open(&open)?.file_type != rustix::fs::FileType::RegularFile {
                     return Err(io::Error::other("it was replaced by something else"));
                 }
-                Ok((Arc::new(open), inode::xattrs(directory, &file.name)?))
+                Ok(Arc::new(open))
             }
         }
     }
 
+    /// Opens a file, and says what its inode says. Its attributes are read after its stamp: a
+    /// change of them in between is noticed like any other.
+    pub(super) fn look(file: &FileToRead) -> io::Result<(Arc<File>, Seen, Xattrs)> {
+        let open = Reader::open(file)?;
+        let seen = inode::look_open(&open)?;
+        let xattrs = inode::xattrs_open(&open)?;
+        Ok((open, seen, xattrs))
+    }
+
     /// Reads a file from beginning to end, again where it changes meanwhile.
-    pub(super) fn whole(
-        &mut self,
-        file: &File,
-        xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    ) -> std::result::Result<FileOutcome, ReadFailure> {
+    pub(super) fn whole(&mut self, file: &File) -> std::result::Result<FileOutcome, ReadFailure> {
         let mut tries = 0;
         loop {
             tries += 1;
             let before = inode::look_open(file)?;
+            let xattrs = inode::xattrs_open(file)?;
             let mut hasher = Hasher::new();
             let mut content = ContentBuilder::default();
             let (first, whole) = match before.size_bytes <= CHUNK_AVERAGE_BYTES as u64 {
@@ -113,7 +116,9 @@ impl<'a> Reader<'a> {
                 counters.files_read.fetch_add(1, Ordering::Relaxed);
                 return Ok(FileOutcome {
                     meta: after.metadata(xattrs),
-                    stamp: after.stamp,
+                    // What never stood still may be of several moments: no later backup takes
+                    // it for what the file holds.
+                    stamp: if same { after.stamp } else { Stamp::default() },
                     content,
                     size_bytes,
                     root,

@@ -5,7 +5,7 @@ use super::blocks::OldBlocks;
 use super::chunks::{Shared, stopped};
 use super::read::{Reader, SEGMENT_BYTES};
 use crate::error::Result;
-use crate::source::inode::{self, Seen};
+use crate::source::inode::{Seen, Xattrs};
 use crate::source::{AheadFile, FileToRead, FinishedRead, LiveFile, ScanEvent, ScanSink};
 use crate::tree::{Entry, Metadata, Stamp};
 use crossbeam_channel::{Sender, TrySendError};
@@ -70,7 +70,7 @@ pub(super) struct Large {
     pub(super) path: Vec<u8>,
     pub(super) file: Arc<File>,
     pub(super) seen: Seen,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Xattrs,
 }
 
 /// A file written in blocks.
@@ -78,7 +78,7 @@ pub(super) struct Live {
     pub(super) name: Vec<u8>,
     pub(super) path: Vec<u8>,
     pub(super) seen: Seen,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Xattrs,
 }
 
 /// Work for a reader.
@@ -157,9 +157,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn large(&mut self, file: FileToRead) -> Result<()> {
-        let opened = Reader::open(&file)
-            .and_then(|(open, xattrs)| inode::look_open(&open).map(|seen| (open, xattrs, seen)));
-        let (open, xattrs, seen) = match opened {
+        let (open, seen, xattrs) = match Reader::look(&file) {
             Ok(opened) => opened,
             Err(error) => {
                 return self.item(Item::Skipped { path: file.path, why: error.to_string() });
@@ -192,9 +190,7 @@ impl<'a> Dispatcher<'a> {
             self.shared.keep_values(&file.path)?;
             return self.item(Item::Ready(Box::new(old.clone())));
         }
-        let opened = Reader::open(&file)
-            .and_then(|(open, xattrs)| inode::look_open(&open).map(|seen| (open, xattrs, seen)));
-        let (open, xattrs, seen) = match opened {
+        let (open, seen, xattrs) = match Reader::look(&file) {
             Ok(opened) => opened,
             // Removed since it was listed: its owner's log knows.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

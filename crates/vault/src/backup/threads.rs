@@ -201,7 +201,7 @@ fn work(mut reader: Reader<'_>, tasks: &Receiver<Task>, deliveries: &Sender<Deli
         let sent = match task {
             Task::Files(files) => files.into_iter().try_for_each(|(slot, file)| {
                 let read = Reader::open(&file).map_err(ReadFailure::from);
-                let result = read.and_then(|(open, xattrs)| reader.whole(&open, xattrs));
+                let result = read.and_then(|open| reader.whole(&open));
                 let result = result.map(|outcome| Part::Whole(Box::new(outcome)));
                 deliveries.send(Delivery { slot, part: 0, result })
             }),

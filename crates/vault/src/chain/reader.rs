@@ -93,6 +93,9 @@ impl Chain {
     /// Reads one further record; a missing or damaged one becomes a problem.
     fn take(&mut self, store: &dyn Store, ring: &KeyRing, seq: u64) -> Result<()> {
         match fetch(store, ring, seq, self.state.genesis.deletion_key) {
+            Ok(record) if self.is_stale(&record) => {
+                self.problems.push(Problem { seq, what: STALE.to_owned() });
+            }
             Ok(record) => {
                 let follows = self.head.seq + 1 == seq;
                 if follows && record.statement.previous != self.head.hash {
@@ -112,6 +115,11 @@ impl Chain {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Whether it is written under keys that had ended before it: by nobody who may write.
+    fn is_stale(&self, record: &Record) -> bool {
+        record.statement.epoch < self.state.epoch()
     }
 
     pub(super) fn accept(&mut self, record: &Record) {
@@ -134,11 +142,17 @@ impl Chain {
         loop {
             let seq = self.head.seq + 1;
             match fetch(store, ring, seq, self.state.genesis.deletion_key) {
-                Ok(record) if record.statement.previous == self.head.hash => self.accept(&record),
-                Ok(_) => {
+                Ok(record)
+                    if record.statement.previous == self.head.hash && !self.is_stale(&record) =>
+                {
+                    self.accept(&record);
+                }
+                Ok(record) => {
+                    let stale = self.is_stale(&record);
+                    let what = if stale { STALE } else { "no successor of the one before" };
                     return Err(VaultError::BrokenChain {
                         seq,
-                        what: "no successor of the one before".to_owned(),
+                        what: what.to_owned(),
                         why: "someone else's decisions may be lost",
                     });
                 }
@@ -218,6 +232,10 @@ impl Chain {
         Ok((record.signed.0, record.signed.1, key))
     }
 }
+
+/// Said of a record that a revoked key may have written.
+const STALE: &str = "written under keys that a rotation before it had ended: a key that was \
+    revoked may have written it, and it does not count";
 
 /// Records that may be missing below the newest: far more than can be lost by chance. Beyond it
 /// the newest name is a lie, and looking for each number below it would never end.

@@ -127,6 +127,11 @@ impl State {
         self.genesis.deletion_key.is_some()
     }
 
+    /// The key epoch of what is written now.
+    pub fn epoch(&self) -> u32 {
+        self.verifying_keys.keys().last().copied().unwrap_or_default()
+    }
+
     /// The newest backup of a source, or of any.
     pub fn newest(&self, source: Option<&str>) -> Option<(u64, &Backup)> {
         let all = self.backups.iter().map(|(seq, b)| (*seq, b));

@@ -2,12 +2,16 @@
 
 use crate::tree::{Entry, EntryKind, Metadata, Stamp, XATTRS_MAX};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The longest list of attribute names, and the longest value, that Linux has.
 const XATTR_BYTES_MAX: usize = 64 << 10;
+
+/// Extended attributes: names and values.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// An inode as `stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,32 +152,72 @@ pub fn proc_path(directory: &OwnedFd, name: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// The system's, and where there are more than the format takes.
-pub fn xattrs(directory: &OwnedFd, name: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    use rustix::io::Errno;
-    let path = proc_path(directory, name);
-    let length = match rustix::fs::llistxattr_query(&path) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
-        Ok(length) => length.min(XATTR_BYTES_MAX),
-        Err(error) => return Err(error.into()),
-    };
-    let mut names = vec![0; length];
-    let length = rustix::fs::llistxattr(&path, &mut names[..])?;
-    let mut found = Vec::new();
-    for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        let size = match rustix::fs::lgetxattr_query(&path, name) {
-            Ok(size) => size.min(XATTR_BYTES_MAX),
-            // Gone since it was listed, or not ours to read (trusted.*).
-            Err(Errno::NODATA | Errno::PERM) => continue,
+pub fn xattrs(directory: &OwnedFd, name: &[u8]) -> io::Result<Xattrs> {
+    Bearer::Path(proc_path(directory, name)).attributes()
+}
+
+/// The extended attributes of an open file, as [`xattrs`] has them.
+///
+/// # Errors
+/// The system's, and where there are more than the format takes.
+pub fn xattrs_open(file: &File) -> io::Result<Xattrs> {
+    Bearer::Open(file.as_fd()).attributes()
+}
+
+/// What bears extended attributes.
+enum Bearer<'a> {
+    Path(Vec<u8>),
+    Open(BorrowedFd<'a>),
+}
+
+impl Bearer<'_> {
+    fn attributes(&self) -> io::Result<Xattrs> {
+        let mut found = Vec::new();
+        for name in self.list()?.split(|b| *b == 0).filter(|n| !n.is_empty()) {
+            match self.value(name) {
+                Ok(value) => found.push((name.to_vec(), value)),
+                // Gone since it was listed, or not ours to read (trusted.*).
+                Err(Errno::NODATA | Errno::PERM) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if found.len() > XATTRS_MAX {
+            return Err(io::Error::other("it has more extended attributes than a backup takes"));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The names, each with a zero behind it.
+    fn list(&self) -> io::Result<Vec<u8>> {
+        let length = match self {
+            Bearer::Path(path) => rustix::fs::llistxattr_query(path),
+            Bearer::Open(file) => rustix::fs::flistxattr_query(file),
+        };
+        let mut names = match length {
+            Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            Ok(length) => vec![0; length.min(XATTR_BYTES_MAX)],
             Err(error) => return Err(error.into()),
         };
-        let mut value = vec![0; size];
-        let length = rustix::fs::lgetxattr(&path, name, &mut value[..])?;
+        let length = match self {
+            Bearer::Path(path) => rustix::fs::llistxattr(path, &mut names[..])?,
+            Bearer::Open(file) => rustix::fs::flistxattr(file, &mut names[..])?,
+        };
+        names.truncate(length);
+        Ok(names)
+    }
+
+    fn value(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let length = match self {
+            Bearer::Path(path) => rustix::fs::lgetxattr_query(path, name)?,
+            Bearer::Open(file) => rustix::fs::fgetxattr_query(file, name)?,
+        };
+        let mut value = vec![0; length.min(XATTR_BYTES_MAX)];
+        let length = match self {
+            Bearer::Path(path) => rustix::fs::lgetxattr(path, name, &mut value[..])?,
+            Bearer::Open(file) => rustix::fs::fgetxattr(file, name, &mut value[..])?,
+        };
         value.truncate(length);
-        found.push((name.to_vec(), value));
+        Ok(value)
     }
-    if found.len() > XATTRS_MAX {
-        return Err(io::Error::other("it has more extended attributes than a backup takes"));
-    }
-    found.sort();
-    Ok(found)
 }

@@ -4,7 +4,7 @@
 pub mod unreliable;
 
 use age::x25519::Identity;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -148,13 +148,13 @@ pub fn fingerprint(root: &Path) -> BTreeMap<String, String> {
             let mut names = vec![0; 4096];
             if let Ok(length) = rustix::fs::llistxattr(&path, &mut names[..]) {
                 names.truncate(length);
-                let mut names: Vec<_> = names.split(|b| *b == 0).collect();
-                names.sort_unstable();
+                // Their order is the file system's affair.
+                let names: BTreeSet<_> = names.split(|b| *b == 0).collect();
                 for attribute in names.into_iter().filter(|n| !n.is_empty()) {
                     let mut value = vec![0; 4096];
                     let length = rustix::fs::lgetxattr(&path, attribute, &mut value[..]).unwrap();
                     let attribute = String::from_utf8_lossy(attribute);
-                    line += &format!(" {attribute}={:?}", &value[..length]);
+                    line += &format!(" {attribute}={}", blake3::hash(&value[..length]));
                 }
             }
         }

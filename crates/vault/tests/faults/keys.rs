@@ -27,7 +27,20 @@ fn a_revoked_key_opens_nothing_that_follows() {
     };
     repository.add_key(&new).unwrap();
     repository.test_key(&other).unwrap();
+    let mut before = small.open(small.store.clone()).unwrap();
     assert_eq!(repository.rotate(&["machine".to_owned()], None).unwrap(), 1);
+    // Nothing is written under the new keys yet: the old one still opens what there is, is no
+    // key of the repository any more, and writes nothing.
+    let mut after = small.open(small.store.clone()).unwrap();
+    let error = after.test_key(&small.identity).unwrap_err().to_string();
+    assert!(error.contains("revoked"), "{error}");
+    after.test_key(&other).unwrap();
+    let stored = small.store.snapshot();
+    for repository in [&mut before, &mut after] {
+        let error = back_up(repository, &small.data()).unwrap_err().to_string();
+        assert!(error.contains("the keys were rotated"), "{error}");
+    }
+    assert_eq!(small.store.snapshot(), stored);
     back_up(&mut repository, &small.data()).unwrap();
     let error = small.open(small.store.clone()).err().unwrap();
     assert!(matches!(error, VaultError::NewerKey { .. }), "{error}");

@@ -7,6 +7,7 @@ mod crashes;
 mod damage;
 mod flips;
 mod keys;
+mod parts;
 
 use common::*;
 use std::collections::BTreeSet;
