@@ -215,8 +215,8 @@ fn news(state: &State, known: Option<&ChainRecord>) -> Vec<SourceNews> {
             begun_ms: backup.subject.begun_ms,
             ended_ms: backup.subject.ended_ms,
         });
-        if let Some((at_ms, took_ms)) = state.proven.get(number) {
-            let (at_ms, took_ms) = (*at_ms, *took_ms);
+        if let Some(proof) = state.proven.get(number) {
+            let (at_ms, took_ms) = (proof.time_ms, proof.took_ms);
             news.proven = Some(ProofRecord { number: *number, at_ms, took_ms });
         }
     }

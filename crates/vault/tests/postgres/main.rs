@@ -73,6 +73,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_stalled_archive_lets_go_and_says_what_it_cost", log::a_stalled_archive_lets_go),
     ("segments_are_pushed_by_the_server", log::segments_are_pushed),
     ("only_what_restores_is_called_proven", proof::only_what_restores_is_proven),
+    ("status_says_what_a_restore_of_now_takes", proof::status_says_what_a_restore_takes),
     (
         "a_damaged_increment_is_found_with_all_that_stands_on_it",
         proof::a_damaged_increment_is_found,
