@@ -89,7 +89,10 @@ impl Estimate {
         let took_ms = match (wanted, measured) {
             (0, 0) => proof.took_ms,
             (_, 0) => return None,
-            _ => u64::try_from(u128::from(proof.took_ms) * wanted / measured).unwrap_or(u64::MAX),
+            _ => {
+                let took_ms = u128::from(proof.took_ms).saturating_mul(wanted) / measured;
+                u64::try_from(took_ms).unwrap_or(u64::MAX)
+            }
         };
         Some(Estimate { took_ms, bytes, log_bytes, proof_of, proof })
     }
