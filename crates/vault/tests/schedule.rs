@@ -245,12 +245,19 @@ const MIB: u64 = 1 << 20;
 
 fn status_says_what_was_done_in_all_its_forms() {
     let machine = Machine::with(&["vault", "init", "--wait-hours", "0"]);
+    let place = machine.path("locking").display().to_string();
+    let locked = ["vault", "init", "--object-lock", "30", "--repository", &place];
+    // A directory locks nothing.
+    let refused = machine.say(&locked);
+    assert!(!refused.status.success() && !Path::new(&place).exists(), "{refused:?}");
     fs::write(machine.path("data/file"), noise(1, MIB as usize)).unwrap();
     let first = back_up_data(&machine);
     let (status, text, metrics) = forms(&machine);
     let row = &status["sources"][0];
     assert_eq!((&row["restore"], &row["proven"]), (&Value::Null, &Value::Null));
     assert!(text.contains("\n  a restore now: not known: no proof yet\n"), "{text}");
+    assert!(text.contains("\n  no object lock\n"), "{text}");
+    assert_eq!(metric(&metrics, "backstay_vault_object_lock_days"), Some(0.0));
     assert_eq!(
         metric(&metrics, "backstay_vault_newest_proven_seconds{source=\"data\"}"),
         Some(0.0)

@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use vault::repository::{Freshness, Repository};
 use vault::summary::{Estimate, SourceSummary, summarize};
 
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
 /// Per source: newest backup, newest proven one, sizes; keys, marks and runs under way.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -66,6 +68,9 @@ struct Shown {
     head: String,
     freshness: &'static str,
     append_only: bool,
+    object_lock: String,
+    object_lock_days: Option<u32>,
+    object_lock_until_ms: Option<i64>,
     signing_key: String,
     keys_locked_in_memory: bool,
     stored_bytes: u64,
@@ -101,6 +106,8 @@ pub(crate) fn run(args: &StatusArgs, output: Output) -> CliResult {
 fn gather(repository: &Repository, memory: &Path, jobs: Vec<JobRow>) -> vault::Result<Shown> {
     let state = repository.state();
     let summary = summarize(repository, memory)?;
+    let (protection, now_ms) = (repository.store().protection()?, repository.now_ms());
+    let object_lock_days = protection.days();
     let runs = state.runs.values().map(|r| (r.source.clone(), r.host.clone(), r.time_ms));
     let keys = state
         .keys
@@ -115,6 +122,9 @@ fn gather(repository: &Repository, memory: &Path, jobs: Vec<JobRow>) -> vault::R
             Freshness::NotProvable => "not provable",
         },
         append_only: state.is_append_only(),
+        object_lock: protection.to_string(),
+        object_lock_days,
+        object_lock_until_ms: locked_until(now_ms, object_lock_days),
         signing_key: state.verifying_keys.values().last().map_or(String::new(), |k| hex(k)),
         keys_locked_in_memory: repository.ring().is_locked(),
         stored_bytes: summary.stored_bytes,
@@ -126,8 +136,14 @@ fn gather(repository: &Repository, memory: &Path, jobs: Vec<JobRow>) -> vault::R
         forgotten: state.forgotten.len() as u64,
         keys: keys.collect(),
         jobs,
-        now_ms: repository.now_ms(),
+        now_ms,
     })
+}
+
+/// Up to when what is written now stays.
+fn locked_until(now_ms: i64, days: Option<u32>) -> Option<i64> {
+    let days = days.filter(|days| *days > 0)?;
+    Some(now_ms.saturating_add(i64::from(days) * DAY_MS))
 }
 
 impl SourceRow {
@@ -182,6 +198,12 @@ fn text(s: &Shown) -> String {
         s.signing_key,
         stored(s),
     );
+    text += &match s.object_lock_until_ms {
+        Some(until) => {
+            format!("\n  {}: what is written now until {}", s.object_lock, moment(until))
+        }
+        None => format!("\n  {}", s.object_lock),
+    };
     if !s.keys_locked_in_memory {
         text += "\n  keys are NOT locked in memory: this user may not lock memory (ulimit -l)";
     }
@@ -312,6 +334,10 @@ fn metrics(s: &Shown) -> String {
     for (name, value) in [("stored", s.stored_bytes), ("stored_log", s.stored_log_bytes)] {
         lines.push(format!("# TYPE backstay_vault_{name}_bytes gauge"));
         lines.push(format!("backstay_vault_{name}_bytes {value}"));
+    }
+    if let Some(days) = s.object_lock_days {
+        lines.push("# TYPE backstay_vault_object_lock_days gauge".to_owned());
+        lines.push(format!("backstay_vault_object_lock_days {days}"));
     }
     let at = |ms: Option<i64>| ms.map(|ms| ms as f64 / 1000.0);
     let span = |ms: Option<u64>| ms.map(|ms| ms as f64 / 1000.0);
