@@ -70,8 +70,8 @@ pub fn require_lock(store: &dyn Store, days: u32) -> Result<()> {
     }
     Err(VaultError::Refused(format!(
         "{} does not lock objects for {days} days: {found}. Nothing was written. Make a bucket \
-         with object lock and a default retention of {days} days, in mode COMPLIANCE where nobody at \
-         all shall end it early",
+         with object lock and a default retention of {days} days, in mode COMPLIANCE where nobody \
+         at all shall end it early",
         store.describe()
     )))
 }
