@@ -208,7 +208,8 @@ fn news(state: &State, known: Option<&ChainRecord>) -> Vec<SourceNews> {
         .into_iter()
         .map(|(source, backups)| {
             let proof = |(number, _): &(u64, &Backup)| {
-                let (at_ms, took_ms) = *state.proven.get(number)?;
+                let proof = state.proven.get(number)?;
+                let (at_ms, took_ms) = (proof.time_ms, proof.took_ms);
                 Some(ProofRecord { number: *number, at_ms, took_ms })
             };
             SourceNews {

@@ -33,6 +33,7 @@ pub mod schedule;
 pub mod seal;
 pub mod source;
 pub mod store;
+pub mod summary;
 pub mod tree;
 pub mod verify;
 pub mod wal;

@@ -7,6 +7,7 @@ use age::x25519::Identity;
 use common::unreliable::Unreliable;
 use common::*;
 use object_store::aws::AmazonS3Builder;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +22,7 @@ use vault::repository::Repository;
 use vault::store::local::LocalStore;
 use vault::store::patient::PatientStore;
 use vault::store::s3::S3Store;
-use vault::store::{Area, Store, selftest};
+use vault::store::{Area, Created, ObjectName, Protection, Store, require_lock, selftest};
 use vault::verify::Depth;
 use vault::wal::{Archive, fetch_stretch};
 
@@ -82,13 +83,17 @@ fn start() -> Option<Moto> {
 }
 
 fn open(moto: &Moto) -> Arc<dyn Store> {
+    open_bucket(moto, "bucket")
+}
+
+fn open_bucket(moto: &Moto, bucket: &str) -> Arc<dyn Store> {
     let settings = AmazonS3Builder::new()
         .with_endpoint(format!("http://127.0.0.1:{}", moto.port))
         .with_allow_http(true)
         .with_region("us-east-1")
         .with_access_key_id("test")
         .with_secret_access_key("test");
-    let bucket = S3Store::with(settings, "bucket", "some/prefix").unwrap();
+    let bucket = S3Store::with(settings, bucket, "some/prefix").unwrap();
     Arc::new(PatientStore::new(Arc::new(bucket)))
 }
 
@@ -311,4 +316,175 @@ fn a_log_through_an_unreliable_store_is_whole_or_refused() {
 fn a_log_through_an_unreliable_bucket_is_whole_or_refused() {
     let Some(moto) = start() else { return };
     log_through_an_unreliable(&open(&moto), 11..12, (6, 80));
+}
+
+/// A request of somebody who has the right to write; returns the status and the answer.
+fn plainly(moto: &Moto, line: &str, headers: &str, body: &str) -> (u16, String) {
+    // The server looks who it is, and not at the signature.
+    let text = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+         SignedHeaders=host, Signature=none\r\n{headers}\r\n{body}",
+        body.len()
+    );
+    let answer = request(moto.port, &text).unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
+
+/// A bucket with object lock, and the default retention that this rule says.
+fn make_locking(moto: &Moto, bucket: &str, rule: &str) {
+    let enabled = "x-amz-bucket-object-lock-enabled: true\r\n";
+    assert_eq!(plainly(moto, &format!("PUT /{bucket}"), enabled, "").0, 200);
+    if rule.is_empty() {
+        return;
+    }
+    let body = format!(
+        "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+         <ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>{rule}\
+         </DefaultRetention></Rule></ObjectLockConfiguration>"
+    );
+    assert_eq!(plainly(moto, &format!("PUT /{bucket}?object-lock"), "", &body).0, 200);
+}
+
+/// One version of an object: a deletion's mark where it has no bytes.
+#[derive(Debug)]
+struct Version {
+    key: String,
+    id: String,
+    is_latest: bool,
+    is_mark: bool,
+}
+
+/// Every version in a bucket, the newest of each object first.
+fn versions(moto: &Moto, bucket: &str) -> Vec<Version> {
+    let (status, answer) =
+        plainly(moto, &format!("GET /{bucket}?versions&max-keys=100000"), "", "");
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("<IsTruncated>false"), "{answer}");
+    let between = |text: &str, tag: &str| {
+        let rest = text.split_once(&format!("<{tag}>")).unwrap().1;
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    let of = |tag: &str, is_mark: bool| {
+        let parts: Vec<&str> = answer.split(&format!("<{tag}>")).skip(1).collect();
+        let version = |part: &&str| Version {
+            key: between(part, "Key"),
+            id: between(part, "VersionId"),
+            is_latest: between(part, "IsLatest") == "true",
+            is_mark,
+        };
+        parts.iter().map(version).collect::<Vec<_>>()
+    };
+    [of("Version", false), of("DeleteMarker", true)].into_iter().flatten().collect()
+}
+
+fn delete_version(moto: &Moto, bucket: &str, version: &Version) -> (u16, String) {
+    let line = format!("DELETE /{bucket}/{}?versionId={}", version.key, version.id);
+    plainly(moto, &line, "", "")
+}
+
+#[test]
+fn a_bucket_is_asked_whether_it_locks_objects() {
+    let Some(moto) = start() else { return };
+    make_locking(&moto, "compliance", "<Mode>COMPLIANCE</Mode><Days>30</Days>");
+    make_locking(&moto, "years", "<Mode>GOVERNANCE</Mode><Years>2</Years>");
+    make_locking(&moto, "no-default", "");
+    let locked = |mode: &str, days| Protection::Locked { mode: mode.to_owned(), days };
+    for (bucket, expect) in [
+        ("bucket", Protection::Nothing),
+        ("no-default", Protection::Versions),
+        ("compliance", locked("COMPLIANCE", 30)),
+        ("years", locked("GOVERNANCE", 730)),
+    ] {
+        let store = open_bucket(&moto, bucket);
+        assert_eq!(store.protection().unwrap(), expect, "{bucket}");
+        // What is asked for is there, or refused.
+        let days = expect.days().unwrap();
+        assert_eq!(require_lock(&*store, 1).is_ok(), days > 0, "{bucket}");
+        assert!(days == 0 || require_lock(&*store, days).is_ok(), "{bucket}");
+        let error = require_lock(&*store, days + 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("for {} days: ", days + 1)), "{error}");
+    }
+}
+
+/// Without a lock, versions go: what a refusal means elsewhere.
+#[test]
+fn a_bucket_without_a_lock_lets_go_of_versions() {
+    let Some(moto) = start() else { return };
+    make_locking(&moto, "versions", "");
+    let name = ObjectName::of_record(1);
+    assert_eq!(open_bucket(&moto, "versions").put_new(&name, b"x").unwrap(), Created::New);
+    let all = versions(&moto, "versions");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(delete_version(&moto, "versions", &all[0]).0, 204);
+    assert!(versions(&moto, "versions").is_empty());
+}
+
+/// What the vault does in a bucket that locks each object: all of it, and what it deletes stays.
+#[test]
+fn a_bucket_that_locks_its_objects_keeps_what_is_deleted() {
+    let Some(moto) = start() else { return };
+    make_locking(&moto, "locking", "<Mode>COMPLIANCE</Mode><Days>30</Days>");
+    let store = open_bucket(&moto, "locking");
+    selftest::run(&*store, true).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (data, clock) = (folder.path().join("data"), TestClock::new());
+    sample_tree(&data);
+    fs::write(data.join("gone"), noise(3, 3 << 20)).unwrap();
+    let (mut repository, identity) = init(Arc::clone(&store), &clock);
+    let first = back_up(&mut repository, &data).unwrap().seq;
+    fs::remove_file(data.join("gone")).unwrap();
+    let second = back_up(&mut repository, &data).unwrap().seq;
+    let forget = vault::chain::Body::Forget { backups: vec![first], why: String::new() };
+    repository.append(forget, None, |_| Ok(())).unwrap();
+    let mut deleted = 0;
+    for _ in 0..3 {
+        clock.advance(WAIT + Duration::from_secs(60));
+        deleted += cleanup::run(&mut repository, &CleanupRequest::default()).unwrap().deleted;
+    }
+    assert!(deleted > 0);
+    assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
+    let all = versions(&moto, "locking");
+    let marks = all.iter().filter(|v| v.is_mark && v.key.contains("/packs/")).count();
+    assert!(marks > 0, "{all:?}");
+    // No version goes, of what is needed or not.
+    for version in all.iter().filter(|v| !v.is_mark) {
+        let (status, answer) = delete_version(&moto, "locking", version);
+        assert!(status == 403 && answer.contains("AccessDenied"), "{version:?}: {answer}");
+    }
+    // Somebody with the right to write deletes everything, and overwrites some of it.
+    for area in Area::ALL {
+        for listed in store.list(area, None).unwrap() {
+            store.delete(&listed.name).unwrap();
+        }
+    }
+    let record = "/locking/some/prefix/chain/00000000000000000001";
+    let checked = "x-amz-sdk-checksum-algorithm: SHA256\r\n";
+    assert_eq!(plainly(&moto, &format!("PUT {record}"), checked, "rubbish").0, 200);
+    assert!(Repository::open(Arc::clone(&store), &identity, clock.options()).is_err());
+    bring_back(&moto, "locking");
+    let repository = Repository::open(store, &identity, clock.options()).unwrap();
+    assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
+    let back = folder.path().join("back");
+    assert!(restore(&repository, second, &back).unwrap().is_complete());
+    assert_eq!(fingerprint(&back), fingerprint(&data));
+}
+
+/// As docs/guides/vault.md says: every object's oldest version is what was written under that name,
+/// for a name is never written to twice.
+fn bring_back(moto: &Moto, bucket: &str) {
+    let all = versions(moto, bucket);
+    let mut oldest: BTreeMap<&str, &Version> = BTreeMap::new();
+    all.iter().filter(|v| !v.is_mark).for_each(|version| {
+        oldest.insert(&version.key, version);
+    });
+    for (key, version) in oldest.into_iter().filter(|(_, version)| !version.is_latest) {
+        let headers = format!(
+            "x-amz-copy-source: /{bucket}/{key}?versionId={}\r\n\
+             x-amz-sdk-checksum-algorithm: SHA256\r\n",
+            version.id
+        );
+        let (status, answer) = plainly(moto, &format!("PUT /{bucket}/{key}"), &headers, "");
+        assert_eq!(status, 200, "{answer}");
+    }
 }

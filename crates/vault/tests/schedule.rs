@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const TESTS: &[(&str, fn())] = &[
     ("what_is_due_is_done_once_and_shown", what_is_due_is_done_once_and_shown),
+    ("status_says_what_was_done_in_all_its_forms", status_says_what_was_done_in_all_its_forms),
     ("a_failed_run_is_told_and_hinders_no_other", a_failed_run_is_told_and_hinders_no_other),
     ("damage_is_told_by_the_run_that_finds_it", damage_is_told_by_the_run_that_finds_it),
     ("two_machines_on_one_repository_hurt_nothing", two_machines_on_one_repository_hurt_nothing),
@@ -67,8 +68,12 @@ struct Machine {
 
 impl Machine {
     fn new() -> Machine {
+        Machine::with(&["vault", "init"])
+    }
+
+    fn with(init: &[&str]) -> Machine {
         let machine = Machine::without_repository();
-        assert!(machine.say(&["vault", "init"]).status.success());
+        assert!(machine.say(init).status.success());
         machine
     }
 
@@ -214,6 +219,190 @@ fn what_is_due_is_done_once_and_shown() {
     }
     let text = machine.say(&["vault", "status"]).stdout;
     assert!(String::from_utf8_lossy(&text).contains("backup of data: next 20"));
+}
+
+/// Bytes of everything below a directory.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let bytes = |entry: fs::DirEntry| match entry.metadata().unwrap() {
+        meta if meta.is_dir() => bytes_below(&entry.path()),
+        meta => meta.len(),
+    };
+    entries.map(bytes).sum()
+}
+
+/// The value of a metric with these labels; none where it is not told.
+fn metric(metrics: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.parse().unwrap());
+    let mut found = metrics.lines().filter_map(value);
+    let value = found.next();
+    assert_eq!(found.next(), None, "{name} is told twice");
+    value
+}
+
+/// What `vault status` says in its three forms.
+fn forms(machine: &Machine) -> (Value, String, String) {
+    let say = |form: &[&str]| {
+        let output = machine.say(&[&["vault", "status"], form].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    (machine.status(), say(&[]), say(&["--metrics"]))
+}
+
+fn back_up_data(machine: &Machine) -> Value {
+    let data = machine.path("data").display().to_string();
+    let output = machine.say(&["backup", "--json", "--name", "data", &data]);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Bytes that neither repeat nor compress.
+fn noise(mut seed: u64, length: usize) -> Vec<u8> {
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 56) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+const MIB: u64 = 1 << 20;
+
+fn status_says_what_was_done_in_all_its_forms() {
+    let machine = Machine::with(&["vault", "init", "--wait-hours", "0"]);
+    let place = machine.path("locking").display().to_string();
+    let locked = ["vault", "init", "--object-lock", "30", "--repository", &place];
+    // A directory locks nothing.
+    let refused = machine.say(&locked);
+    assert!(!refused.status.success() && !Path::new(&place).exists(), "{refused:?}");
+    fs::write(machine.path("data/file"), noise(1, MIB as usize)).unwrap();
+    let first = back_up_data(&machine);
+    let (status, text, metrics) = forms(&machine);
+    let row = &status["sources"][0];
+    assert_eq!((&row["restore"], &row["proven"]), (&Value::Null, &Value::Null));
+    assert!(text.contains("\n  a restore now: not known: no proof yet\n"), "{text}");
+    assert!(text.contains("\n  no object lock\n"), "{text}");
+    assert_eq!(metric(&metrics, "backstay_vault_object_lock_days"), Some(0.0));
+    assert_eq!(
+        metric(&metrics, "backstay_vault_newest_proven_seconds{source=\"data\"}"),
+        Some(0.0)
+    );
+    assert_eq!(metric(&metrics, "backstay_vault_restore_estimate_seconds{source=\"data\"}"), None);
+    let proof = machine.say(&["vault", "prove-restore", "--json"]);
+    let proof: Value = serde_json::from_slice(&proof.stdout).unwrap();
+    // Three times as much; what was there is not stored again.
+    fs::write(machine.path("data/more"), noise(2, 2 * MIB as usize)).unwrap();
+    let second = back_up_data(&machine);
+    let (status, text, metrics) = forms(&machine);
+    let row = &status["sources"][0];
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} in {status}"));
+    let took_ms = number(&proof["restore_ms"]);
+    let restore = serde_json::json!({
+        "estimate_ms": took_ms * 3, "bytes": 3 * MIB, "log_bytes": 0,
+        "proof_of": first["backup"], "proof_took_ms": took_ms, "proof_bytes": MIB,
+        "proof_log_bytes": 0,
+    });
+    assert_eq!(row["restore"], restore);
+    let written = number(&first["bytes_stored"]) + number(&second["bytes_stored"]);
+    assert!((3 * MIB..4 * MIB).contains(&written), "{written}");
+    for (key, expect) in [
+        ("backups", 2),
+        ("newest", number(&second["backup"])),
+        ("newest_bytes", 3 * MIB),
+        ("proven", number(&first["backup"])),
+        ("proven_took_ms", took_ms),
+        ("protected_bytes", 4 * MIB),
+        ("written_bytes", written),
+    ] {
+        assert_eq!(number(&row[key]), expect, "{key} in {status}");
+    }
+    assert_eq!(number(&status["stored_bytes"]), bytes_below(&machine.repository));
+    metrics_say_the_same(&status, &metrics);
+    let shown = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
+    let line = format!(
+        "  a restore now: about {} for 3.00 MiB, by the proof of {}: 1.00 MiB in {}",
+        shown(took_ms * 3),
+        first["backup"],
+        shown(took_ms)
+    );
+    assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    let saved = (1.0 - written as f64 / (4 * MIB) as f64) * 100.0;
+    let said = text.lines().find(|l| l.starts_with("  its backups hold 4.00 MiB and wrote 3."));
+    let said = said.unwrap_or_else(|| panic!("{text}")).rsplit(", ").next().unwrap();
+    let said: f64 = said.strip_suffix(" % saved").unwrap().parse().unwrap();
+    assert!((saved - said).abs() <= 0.1, "{said} and {saved}");
+    savings_are_not_guessed(&machine, 3 * MIB);
+    all_of_it_is_documented(&machine);
+}
+
+fn metrics_say_the_same(status: &Value, metrics: &str) {
+    let row = &status["sources"][0];
+    let seconds = |value: &Value| Some(value.as_f64().unwrap() / 1000.0);
+    for (name, expect) in [
+        ("newest_backup_seconds", seconds(&row["newest_ms"])),
+        ("newest_backup_bytes", row["newest_bytes"].as_f64()),
+        ("newest_proven_seconds", seconds(&row["proven_ms"])),
+        ("proof_took_seconds", seconds(&row["proven_took_ms"])),
+        ("restore_estimate_seconds", seconds(&row["restore"]["estimate_ms"])),
+        ("protected_bytes", row["protected_bytes"].as_f64()),
+        ("written_bytes", row["written_bytes"].as_f64()),
+        ("log_marked_seconds", None),
+        ("log_lag_bytes", None),
+    ] {
+        let name = format!("backstay_vault_{name}{{source=\"data\"}}");
+        assert_eq!(metric(metrics, &name), expect, "{name} in {metrics}");
+    }
+    let stored = status["stored_bytes"].as_f64();
+    assert_eq!(metric(metrics, "backstay_vault_stored_bytes"), stored);
+}
+
+/// Where a backup is gone on which others build, what they wrote is not all that they hold.
+fn savings_are_not_guessed(machine: &Machine, bytes: u64) {
+    // The newest proven one is never forgotten.
+    assert!(machine.say(&["vault", "prove-restore"]).status.success());
+    let forget = machine.say(&["vault", "forget", "--keep-last", "1"]);
+    assert!(forget.status.success(), "{forget:?}");
+    // It stays for a while, and counts while it does.
+    let status = machine.status();
+    assert_eq!(status["forgotten"], 1);
+    assert_eq!(status["sources"][0]["protected_bytes"], bytes + MIB);
+    until("what was forgotten is gone", || {
+        assert!(machine.say(&["vault", "cleanup"]).status.success());
+        machine.status()["forgotten"] == 0
+    });
+    let (status, text, metrics) = forms(machine);
+    let row = &status["sources"][0];
+    assert_eq!((&row["written_bytes"], &row["protected_bytes"]), (&Value::Null, &bytes.into()));
+    assert!(text.contains("what they alone take is not known"), "{text}");
+    assert_eq!(metric(&metrics, "backstay_vault_written_bytes{source=\"data\"}"), None);
+}
+
+const REFERENCE: &str = include_str!("../../../docs/reference/vault-status.md");
+/// What only a node's agent tells, by a clock that all nodes share.
+const OF_AGENTS: [&str; 2] =
+    ["backstay_vault_newest_backup_age_seconds", "backstay_vault_newest_proof_age_seconds"];
+
+/// Every key and metric is in the reference, and every metric there is told.
+fn all_of_it_is_documented(machine: &Machine) {
+    machine.schedule(ALL);
+    assert_eq!(machine.once().0, 0);
+    let (status, _, metrics) = forms(machine);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let nested = keys(&status["sources"][0]["restore"]);
+    let mut all: Vec<String> = nested.iter().map(|key| format!("restore.{key}")).collect();
+    let rows = [&status, &status["sources"][0], &status["jobs"][0]];
+    all.extend(rows.into_iter().flat_map(keys));
+    let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let told: Vec<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
+    all.extend(told.iter().map(|name| (*name).to_owned()));
+    assert!(all.len() > 40, "{all:?}");
+    for name in all {
+        assert!(REFERENCE.contains(&format!("`{name}`")), "{name} is not in the reference");
+    }
+    let quoted = REFERENCE.split('`').skip(1).step_by(2);
+    for name in quoted.filter(|name| name.starts_with("backstay_vault_")) {
+        assert!(told.contains(&name) || OF_AGENTS.contains(&name), "nobody tells {name}");
+    }
 }
 
 fn a_failed_run_is_told_and_hinders_no_other() {

@@ -43,6 +43,8 @@ pub(crate) enum Which {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        args: vault_cli::demo::DemoVaultArgs,
     },
 }
 
@@ -85,7 +87,7 @@ pub(crate) fn vault(args: &VaultArgs) -> ExitCode {
 
 pub(crate) fn demo(args: DemoCommand) -> ExitCode {
     match args.which {
-        Some(Which::Vault { json }) => code(vault_cli::demo::run(output(json))),
+        Some(Which::Vault { json, args }) => code(vault_cli::demo::run(&args, output(json))),
         None => backstay::demo::command::run(args.cluster),
     }
 }

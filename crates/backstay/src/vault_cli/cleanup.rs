@@ -6,6 +6,7 @@ use super::output::{Output, size};
 use clap::Args;
 use serde::Serialize;
 use vault::cleanup::{CleanupReport, CleanupRequest};
+use vault::store::Protection;
 
 /// Give back the room of what nothing needs. Safe beside running backups: what is not needed
 /// is marked first and deleted by a later run.
@@ -26,6 +27,8 @@ struct Shown {
     objects_marked: u64,
     packs_rewritten: u64,
     waiting: Vec<String>,
+    /// Why what was deleted still takes room; none where it does not.
+    kept_by_store: Option<String>,
 }
 
 /// Runs the command.
@@ -37,7 +40,12 @@ pub(crate) fn run(args: &CleanupArgs, output: Output) -> CliResult {
     let mut repository = args.opening.open()?;
     let request = CleanupRequest { deletion: deletion.as_ref(), ..CleanupRequest::default() };
     let report: CleanupReport = vault::cleanup::run(&mut repository, &request)?;
+    let kept_by_store = match report.deleted {
+        0 => None,
+        _ => kept(&repository.store().protection()?),
+    };
     let shown = Shown {
+        kept_by_store,
         runs_declared_dead: report.fenced,
         objects_deleted: report.deleted,
         objects_spared: report.spared,
@@ -48,6 +56,20 @@ pub(crate) fn run(args: &CleanupArgs, output: Output) -> CliResult {
     };
     output.show(&shown, text);
     super::cluster::end(&mut repository)
+}
+
+/// A bucket with versions hides what is deleted, and keeps it.
+fn kept(protection: &Protection) -> Option<String> {
+    let until = match protection {
+        Protection::Locked { days, .. } => format!("for {days} days from its writing, and then "),
+        _ => String::new(),
+    };
+    protection.keeps_deleted().then(|| {
+        format!(
+            "the bucket keeps what was deleted as old versions: {until}until a lifecycle rule for \
+             noncurrent versions removes them"
+        )
+    })
 }
 
 fn text(shown: &Shown) -> String {
@@ -61,6 +83,9 @@ fn text(shown: &Shown) -> String {
     );
     if shown.runs_declared_dead > 0 {
         text += &format!("\n{} runs showed no life and were ended", shown.runs_declared_dead);
+    }
+    if let Some(kept) = &shown.kept_by_store {
+        text += &format!("\n{kept}");
     }
     for waiting in &shown.waiting {
         text += &format!("\n{waiting}");

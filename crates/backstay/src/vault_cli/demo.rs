@@ -1,11 +1,13 @@
 //! `demo vault`: a small ledger is backed up while a client writes, a flipped bit is found and
-//! named, and a mistake is undone. No root, under a minute, nothing left behind. Where PostgreSQL
-//! is installed, the ledger is a database; else it is a directory, as here.
+//! named, and a mistake is undone. No root, under a minute, nothing left behind ([`demo_room`]).
+//! Where PostgreSQL is installed, the ledger is a database; else it is a directory, as here.
 
 use super::CliResult;
+use super::demo_room::{self, Ended};
 use super::output::{Output, hex, moment, size, timed};
 use age::x25519::Identity;
-use serde::Serialize;
+use clap::Args;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -29,12 +31,22 @@ use vault::{Result, VaultError};
 const ACCOUNTS: u64 = 200;
 /// Bookings before the first backup.
 const BOOKINGS: u64 = 60_000;
+/// The undone mistake is this much later than what is restored.
+const BEFORE: Duration = Duration::from_secs(1);
 /// The client pauses so long between bookings.
 const PAUSE: Duration = Duration::from_micros(200);
 
-#[derive(Serialize)]
+/// How to play.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DemoVaultArgs {
+    /// With a directory, also where PostgreSQL is installed.
+    #[arg(long)]
+    directory: bool,
+}
+
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Row {
-    pub(crate) step: &'static str,
+    pub(crate) step: String,
     pub(crate) result: String,
     pub(crate) took_ms: u64,
 }
@@ -43,42 +55,44 @@ pub(crate) struct Row {
 ///
 /// # Errors
 /// Where a step does not do what it shows.
-pub(crate) fn run(output: Output) -> CliResult {
+pub(crate) fn run(args: &DemoVaultArgs, output: Output) -> CliResult {
     super::opening::protect_memory();
-    let (rows, took) = timed(|| match super::demo_postgres::programs() {
-        Some(programs) => super::demo_postgres::play(programs),
-        None => play(&Scratch::make()?.0),
-    });
-    let rows = rows?;
+    if let Some(folder) = demo_room::of_child()? {
+        Output::Json.show(&play(args, &folder)?, |_| String::new());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (ended, took) = timed(demo_room::play);
+    let printed = match ended? {
+        Ended::Itself(status, printed) if status.success() => printed,
+        // It has said why.
+        Ended::Itself(status, _) if status.code().is_some() => return Ok(ExitCode::FAILURE),
+        Ended::Itself(status, _) => {
+            return Err(VaultError::Refused(format!("the demonstration ended with {status}")));
+        }
+        Ended::Told(signal) => {
+            eprintln!("ended before its end, as told; nothing was left behind");
+            // As shells count.
+            return Ok(ExitCode::from(128_u8.saturating_add(signal.as_raw() as u8)));
+        }
+    };
+    let rows: Vec<Row> = serde_json::from_slice(&printed)
+        .map_err(|e| VaultError::Refused(format!("the demonstration printed no table: {e}")))?;
     output.show(&rows, |rows| {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
         table.set_header(["step", "result", "ms"]);
         for row in rows {
-            table.add_row([row.step.to_owned(), row.result.clone(), row.took_ms.to_string()]);
+            table.add_row([row.step.clone(), row.result.clone(), row.took_ms.to_string()]);
         }
         format!("{table}\n{:.1} s; nothing was left behind", took.as_secs_f64())
     });
     Ok(ExitCode::SUCCESS)
 }
 
-/// A directory that goes when the demonstration ends, however it ends.
-pub(crate) struct Scratch(pub(crate) PathBuf);
-
-impl Scratch {
-    pub(crate) fn make() -> Result<Scratch> {
-        let name = format!("backstay-demo-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).map_err(VaultError::file("make", path.clone()))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("warning: {} could not be removed: {error}", self.0.display());
-        }
+fn play(args: &DemoVaultArgs, folder: &Path) -> Result<Vec<Row>> {
+    match super::demo_postgres::programs().filter(|_| !args.directory) {
+        Some(programs) => super::demo_postgres::play(folder, programs),
+        None => play_directory(folder),
     }
 }
 
@@ -91,26 +105,34 @@ struct Stage {
     rows: Vec<Row>,
 }
 
-fn play(folder: &Path) -> Result<Vec<Row>> {
+/// What an undone mistake must bring back.
+struct Truth {
+    /// The backup that was under way while the client wrote.
+    wanted: BackupOutcome,
+    /// Bookings that were made before it began.
+    booked: u64,
+    /// Every account right before the mistake, read without the vault.
+    accounts: BTreeMap<u64, Vec<u8>>,
+}
+
+fn play_directory(folder: &Path) -> Result<Vec<Row>> {
     let mut stage = set_up(folder)?;
     let stop = AtomicBool::new(false);
     let booked = AtomicU64::new(0);
     let ledger = stage.ledger.clone();
-    let before_mistake = std::thread::scope(|scope| -> Result<BackupOutcome> {
+    let (wanted, before) = std::thread::scope(|scope| -> Result<_> {
         let client = scope.spawn(|| client(&ledger, &stop, &booked));
         let played = stage.back_up_twice(&booked);
         stop.store(true, Ordering::Release);
         client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let _ = played?;
-        // The client has stopped: this backup's root is what the mistake will be undone to.
-        stage.back_up("third backup, at rest")
+        played
     })?;
-    let oracle = stage.oracle()?;
-    stage.make_mistake()?;
-    stage.back_up("fourth backup, with the mistake in it")?;
+    let truth = Truth { wanted, booked: before, accounts: accounts(&stage.ledger)? };
+    let mistake_ms = stage.make_mistake()?;
+    stage.back_up("third backup, with the mistake in it")?;
     stage.flip_a_bit()?;
-    stage.undo(folder, &before_mistake, &oracle)?;
-    stage.compare(&before_mistake)?;
+    stage.undo(folder, mistake_ms - BEFORE.as_millis() as i64, &truth)?;
+    stage.compare(&truth.wanted)?;
     Ok(stage.rows)
 }
 
@@ -129,8 +151,9 @@ fn set_up(folder: &Path) -> Result<Stage> {
     let request = InitRequest { recipients, deletion_key: None, wait };
     let repository = Repository::init(store, &request, OpenOptions::default())?;
     let result = format!("{ACCOUNTS} accounts, {BOOKINGS} bookings");
-    let rows = vec![Row { step: "ledger", result, took_ms: took.as_millis() as u64 }];
-    Ok(Stage { ledger, store: place, repository, identity, rows })
+    let mut stage = Stage { ledger, store: place, repository, identity, rows: Vec::new() };
+    stage.row("ledger", result, took);
+    Ok(stage)
 }
 
 fn account(ledger: &Path, number: u64) -> PathBuf {
@@ -173,16 +196,23 @@ fn client(ledger: &Path, stop: &AtomicBool, booked: &AtomicU64) -> Result<()> {
 }
 
 impl Stage {
-    fn row(&mut self, step: &'static str, result: String, took: Duration) {
-        self.rows.push(Row { step, result, took_ms: took.as_millis() as u64 });
+    fn row(&mut self, step: &str, result: String, took: Duration) {
+        self.rows.push(Row { step: step.to_owned(), result, took_ms: took.as_millis() as u64 });
     }
 
-    fn back_up_twice(&mut self, booked: &AtomicU64) -> Result<BackupOutcome> {
+    /// The second backup, and how much was booked before it began. The client goes on until it
+    /// ended a while ago.
+    fn back_up_twice(&mut self, booked: &AtomicU64) -> Result<(BackupOutcome, u64)> {
         self.back_up("first backup, while a client writes")?;
+        let before = booked.load(Ordering::Relaxed);
         let outcome = self.back_up("second backup, while it writes on")?;
+        let until_ms = outcome.backup.subject.ended_ms + BEFORE.as_millis() as i64;
+        while self.repository.now_ms() <= until_ms {
+            std::thread::park_timeout(PAUSE);
+        }
         let count = booked.load(Ordering::Relaxed);
         self.row("client", format!("{count} bookings meanwhile"), Duration::ZERO);
-        Ok(outcome)
+        Ok((outcome, before))
     }
 
     fn back_up(&mut self, step: &'static str) -> Result<BackupOutcome> {
@@ -203,12 +233,7 @@ impl Stage {
         Ok(outcome)
     }
 
-    /// What the ledger holds now, hashed without the vault.
-    fn oracle(&self) -> Result<BTreeMap<u64, blake3::Hash>> {
-        hashes(&self.ledger)
-    }
-
-    fn make_mistake(&mut self) -> Result<()> {
+    fn make_mistake(&mut self) -> Result<i64> {
         let time_ms = self.repository.now_ms();
         for number in (0..ACCOUNTS).step_by(3) {
             let path = account(&self.ledger, number);
@@ -216,7 +241,7 @@ impl Stage {
         }
         let result = format!("every third account emptied at {}", moment(time_ms));
         self.row("mistake", result, Duration::ZERO);
-        Ok(())
+        Ok(time_ms)
     }
 
     fn verify(&self) -> Result<vault::verify::VerifyReport> {
@@ -280,12 +305,16 @@ impl Stage {
         Ok(())
     }
 
-    fn undo(
-        &mut self,
-        folder: &Path,
-        wanted: &BackupOutcome,
-        oracle: &BTreeMap<u64, blake3::Hash>,
-    ) -> Result<()> {
+    /// Restores the newest backup that had ended by this time.
+    fn undo(&mut self, folder: &Path, time_ms: i64, truth: &Truth) -> Result<()> {
+        let mut backups = self.repository.state().backups.iter().rev();
+        let found = backups.find(|(_, backup)| backup.subject.ended_ms <= time_ms);
+        let (seq, backup) = found.map(|(seq, backup)| (*seq, backup.clone())).ok_or_else(|| {
+            VaultError::NotFound("no backup had ended before the mistake".to_owned())
+        })?;
+        if seq != truth.wanted.seq {
+            return Err(VaultError::Refused(format!("backup {seq} was chosen by its time")));
+        }
         let blobs = self.repository.blobs()?;
         let request = RestoreRequest {
             path: Vec::new(),
@@ -297,15 +326,15 @@ impl Stage {
             workers: super::opening::workers(),
             counters: Arc::new(RestoreCounters::default()),
         };
-        let (report, took) = timed(|| vault::restore::run(&blobs, &wanted.backup, &request));
+        let (report, took) = timed(|| vault::restore::run(&blobs, &backup, &request));
         let report = report?;
-        if !report.is_complete() || hashes(&self.ledger)? != *oracle {
-            return Err(VaultError::Refused("the restore is not what was backed up".to_owned()));
+        let bookings = truth.check(&accounts(&self.ledger)?)?;
+        if !report.is_complete() {
+            return Err(VaultError::Refused("the restore is not complete".to_owned()));
         }
         let result = format!(
-            "to {}: {} accounts back, {} set aside, equal to the oracle",
-            moment(wanted.backup.subject.ended_ms),
-            report.files_changed,
+            "to {}, a second before: backup {seq}, {bookings} bookings, {} accounts set aside",
+            moment(time_ms),
             report.set_aside,
         );
         self.row("restored to before the mistake", result, took);
@@ -327,11 +356,33 @@ impl Stage {
     }
 }
 
-fn hashes(ledger: &Path) -> Result<BTreeMap<u64, blake3::Hash>> {
-    let hash = |number| {
+impl Truth {
+    /// Accounts only grow, a line a booking: each must be a beginning of what it was before the
+    /// mistake, with all that was booked before the backup began. Returns how many bookings there
+    /// are.
+    fn check(&self, restored: &BTreeMap<u64, Vec<u8>>) -> Result<u64> {
+        let mut all = 0;
+        for (number, bytes) in restored {
+            let before = self.accounts.get(number).map(Vec::as_slice).unwrap_or_default();
+            // Bookings go round all accounts.
+            let least = (BOOKINGS + self.booked).saturating_sub(*number).div_ceil(ACCOUNTS);
+            let bookings = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+            if !before.starts_with(bytes) || bookings < least {
+                let what = format!("account {number} is not what it was: {bookings} bookings");
+                return Err(VaultError::Refused(what));
+            }
+            all += bookings;
+        }
+        Ok(all)
+    }
+}
+
+/// What every account says.
+fn accounts(ledger: &Path) -> Result<BTreeMap<u64, Vec<u8>>> {
+    let read = |number| {
         let path = account(ledger, number);
         let bytes = fs::read(&path).map_err(VaultError::file("read", path))?;
-        Ok((number, blake3::hash(&bytes)))
+        Ok((number, bytes))
     };
-    (0..ACCOUNTS).map(hash).collect()
+    (0..ACCOUNTS).map(read).collect()
 }

@@ -2,8 +2,8 @@
 //! its log streams into the repository, a flipped bit and a removed piece are found, and a mistake
 //! is undone to the moment before.
 
-use super::demo::{Row, Scratch};
-use super::output::{moment, size, timed};
+use super::demo::Row;
+use super::output::{hex, moment, size, timed};
 use super::prove_restore::{give, user};
 use age::x25519::Identity;
 use std::fs;
@@ -17,7 +17,8 @@ use vault::postgres::recovery::{Choice, Log, RecoverRequest, Target, plan, recov
 use vault::postgres::rehearsal::{PrivateServer, RehearsalRequest, find_newest, rehearse};
 use vault::postgres::{Connection, Lsn, PostgresSource};
 use vault::repository::{InitRequest, NewRecipient, OpenOptions, Repository};
-use vault::restore::RestoreCounters;
+use vault::restore::{RestoreCounters, RestoreRequest};
+use vault::source::directory::DirectorySource;
 use vault::store::local::LocalStore;
 use vault::verify::{Depth, VerifyReport, VerifyRequest};
 use vault::wal::stream::{Event, StreamRequest};
@@ -52,9 +53,8 @@ struct Stage {
 ///
 /// # Errors
 /// Where a step does not do what it shows.
-pub(crate) fn play(programs: PathBuf) -> Result<Vec<Row>> {
-    let folder = Scratch::make()?;
-    let mut stage = set_up(&folder.0, programs)?;
+pub(crate) fn play(folder: &Path, programs: PathBuf) -> Result<Vec<Row>> {
+    let mut stage = set_up(folder, programs)?;
     let mut server = PrivateServer::start(&stage.server)?;
     let connection = server.wait_open(&stage.server)?;
     stage.fill(connection)?;
@@ -62,6 +62,7 @@ pub(crate) fn play(programs: PathBuf) -> Result<Vec<Row>> {
     server.stop(PATIENCE)?;
     drop(server);
     stage.damage()?;
+    stage.compare()?;
     stage.undo(before, &digest)?;
     Ok(std::mem::take(&mut stage.rows))
 }
@@ -114,8 +115,8 @@ fn booking(number: u64) -> String {
 }
 
 impl Stage {
-    fn row(&mut self, step: &'static str, result: String, took: Duration) {
-        self.rows.push(Row { step, result, took_ms: took.as_millis() as u64 });
+    fn row(&mut self, step: &str, result: String, took: Duration) {
+        self.rows.push(Row { step: step.to_owned(), result, took_ms: took.as_millis() as u64 });
     }
 
     fn open(&self) -> Result<Connection> {
@@ -287,6 +288,40 @@ impl Stage {
         }
         let result = format!("{} chunks, every byte, intact", report.chunks_read);
         self.row("put back, verify", result, took);
+        Ok(())
+    }
+
+    /// The newest base backup as it is, before any log: its files restored, and read again without
+    /// the vault's help, have the root that was signed.
+    fn compare(&mut self) -> Result<()> {
+        let place = self.folder.join("base");
+        let repository = self.reopen()?;
+        let none = || VaultError::NotFound("there is no backup".to_owned());
+        let (seq, backup) = repository.state().newest(None).ok_or_else(none)?;
+        let blobs = repository.blobs()?;
+        let request = RestoreRequest {
+            path: Vec::new(),
+            target: place.clone(),
+            set_aside: None,
+            dry_run: false,
+            owners: self.server.owner.is_some(),
+            devices: false,
+            workers: super::opening::workers(),
+            counters: Arc::new(RestoreCounters::default()),
+        };
+        let (compared, took) = timed(|| -> Result<_> {
+            vault::restore::run(&blobs, backup, &request)?;
+            let source = DirectorySource::new(&place, &[], false)?;
+            vault::compare::compare(&blobs, backup, &source, &place)
+        });
+        let compared = compared?;
+        if !compared.is_equal() {
+            return Err(VaultError::Refused(format!("{:?} differ", compared.differences)));
+        }
+        let root = &hex(&compared.live)[..16];
+        let result =
+            format!("backup {seq}, {} files: one Merkle root {root}…", backup.totals.files);
+        self.row("restored files equal the backup", result, took);
         Ok(())
     }
 

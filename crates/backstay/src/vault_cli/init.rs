@@ -14,7 +14,7 @@ use vault::keys::deletion::DeletionKey;
 use vault::keys::words::for_paper;
 use vault::keys::wrap::Holder;
 use vault::repository::{InitRequest, NewRecipient, Repository};
-use vault::store::location;
+use vault::store::{location, require_lock};
 use vault::{Result, VaultError};
 
 /// Make a repository and its keys.
@@ -26,6 +26,10 @@ pub(crate) struct InitArgs {
     /// key, printed once, and the waiting time.
     #[arg(long)]
     pub(crate) append_only: bool,
+    /// The bucket must lock each object by itself for at least so many days: it has object lock,
+    /// and a default retention.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) object_lock: Option<u32>,
     /// Hours that forgotten backups and marked objects stay before they are deleted.
     #[arg(long, default_value_t = 24, value_name = "HOURS")]
     pub(crate) wait_hours: u32,
@@ -46,6 +50,9 @@ struct Made {
 /// # Errors
 /// Where the store is unsafe or the repository exists.
 pub(crate) fn run(args: &InitArgs, output: Output) -> CliResult {
+    if let Some(days) = args.object_lock {
+        require_lock(&*location::open(&args.opening.repository)?, days)?;
+    }
     let store = location::create(&args.opening.repository)?;
     let machine = machine_identity(&args.opening.key)?;
     let recovery = Identity::generate();

@@ -13,6 +13,7 @@ pub(crate) mod compare;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod demo_postgres;
+mod demo_room;
 pub(crate) mod export;
 pub(crate) mod forget;
 pub(crate) mod heads;

@@ -17,7 +17,7 @@ pub use body::{
 pub use memory::HeadMemory;
 pub use reader::{Chain, Problem};
 pub use record::{Head, Signer, Statement, verify_statement};
-pub use state::{ArchiveState, Run, State, newest_of};
+pub use state::{ArchiveState, RestoreProof, Run, State, newest_of};
 
 /// Every record whose number this divides is a checkpoint: reading begins at the newest.
 pub const CHECKPOINT_EVERY: u64 = 64;

@@ -3,7 +3,7 @@
 use super::record::{Record, Signer};
 use super::{Backup, Body, Forgotten, Genesis, Mark, RunId};
 use crate::keys::wrap::KeyEntry;
-use crate::postgres::Lsn;
+use crate::postgres::{Lsn, Position};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,12 +37,25 @@ pub struct State {
     pub runs: BTreeMap<RunId, Run>,
     /// Marks not swept yet.
     pub marks: BTreeMap<u64, Mark>,
-    /// When each backup was last proven by a restore, and how long that took in milliseconds.
-    pub proven: BTreeMap<u64, (i64, u64)>,
+    /// When each backup was last proven by a restore, and what that measured.
+    pub proven: BTreeMap<u64, RestoreProof>,
     /// How far each database's log is stored, by source.
     pub archives: BTreeMap<String, ArchiveState>,
     /// Records that were signed by the wrong key and don't count.
     pub refused: Vec<(u64, String)>,
+}
+
+/// What the last proof of a backup measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreProof {
+    /// When.
+    pub time_ms: i64,
+    /// How long the restore took; a database's, until it had replayed its log and was open.
+    pub took_ms: u64,
+    /// Bytes of the files that were restored.
+    pub bytes: u64,
+    /// Bytes of the log that was restored and replayed with them.
+    pub log_bytes: u64,
 }
 
 /// How far a database's log is stored.
@@ -78,6 +91,12 @@ impl ArchiveState {
         if marks.len() > STRETCHES_MAX {
             marks.remove(0);
         }
+    }
+
+    /// The newest timeline, and how far it is stored.
+    pub fn newest(&self) -> Option<(u32, Lsn)> {
+        let (timeline, stretches) = self.marks.iter().next_back()?;
+        Some((*timeline, stretches.last()?.1))
     }
 
     /// The end of the stretch of a timeline that holds a position, or ends with it.
@@ -144,6 +163,22 @@ impl State {
         wanted.chain(self.forgotten.iter().map(|(seq, f)| (*seq, &f.backup)))
     }
 
+    /// Bytes of the log that a restore of this backup to the newest point replays: from where its
+    /// own replay begins to the end of what was acknowledged. Positions count on over a change of
+    /// timelines. Zero for what is no database.
+    pub fn log_bytes(&self, backup: &Backup) -> u64 {
+        let Some(position) = Position::parse(&backup.subject.position) else { return 0 };
+        let archive = self.archives.get(&backup.source);
+        let end = archive.filter(|archive| archive.system == position.system).and_then(|archive| {
+            match archive.newest() {
+                Some((timeline, end)) if timeline > position.timeline => Some(end),
+                _ => archive.acknowledged(position.timeline, position.stop),
+            }
+        });
+        let end = end.unwrap_or(position.stop).max(position.stop);
+        end.0.saturating_sub(position.start.0)
+    }
+
     /// Takes the next record in.
     pub(super) fn apply(&mut self, record: &Record) {
         let seq = record.statement.seq;
@@ -200,9 +235,12 @@ impl State {
                     archive.time_ms = time_ms;
                 }
             }
-            Body::Proven { backup, took_ms, .. } => {
-                if self.backups.contains_key(backup) {
-                    self.proven.insert(*backup, (time_ms, *took_ms));
+            Body::Proven { backup, took_ms, bytes, .. } => {
+                if let Some(restored) = self.backups.get(backup) {
+                    let log_bytes = self.log_bytes(restored);
+                    let (took_ms, bytes) = (*took_ms, *bytes);
+                    let proof = RestoreProof { time_ms, took_ms, bytes, log_bytes };
+                    self.proven.insert(*backup, proof);
                 }
             }
         }

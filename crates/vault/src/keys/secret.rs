@@ -152,9 +152,12 @@ mod tests {
         false
     }
 
+    /// Makes something that holds secrets, and says where they lie.
+    type Holder = fn() -> (Box<dyn Any>, Vec<u64>);
+
     #[test]
     fn nothing_of_a_dropped_secret_is_left() {
-        let mut holders: [fn() -> (Box<dyn Any>, Vec<u64>); 3] = [
+        let mut holders: [Holder; 3] = [
             || {
                 let secret = Secret32::random();
                 let at = address(&secret);

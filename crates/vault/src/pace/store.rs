@@ -1,7 +1,7 @@
 //! A store whose bytes are paced.
 
 use super::Pacer;
-use crate::store::{Area, Created, Listed, ObjectName, Store, StoreError};
+use crate::store::{Area, Created, Listed, ObjectName, Protection, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,10 @@ impl Store for PacedStore {
 
     fn remove_leftovers(&self, age: Duration) -> Result<u64, StoreError> {
         self.store.remove_leftovers(age)
+    }
+
+    fn protection(&self) -> Result<Protection, StoreError> {
+        self.store.protection()
     }
 
     fn ranges_are_cheap(&self) -> bool {

@@ -9,10 +9,13 @@ pub mod location;
 pub mod memory;
 mod name;
 pub mod patient;
+mod protection;
 pub mod s3;
+mod s3_settings;
 pub mod selftest;
 
 pub use name::{Area, LEAF_CHARS_MAX, ObjectId, ObjectName};
+pub use protection::{Protection, require_lock};
 
 use std::io;
 use std::time::Duration;
@@ -168,6 +171,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Where the leftovers cannot be listed or removed.
     fn remove_leftovers(&self, age: Duration) -> Result<u64, StoreError>;
+
+    /// What the place does by itself against removal.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    fn protection(&self) -> Result<Protection, StoreError> {
+        Ok(Protection::Nothing)
+    }
 
     /// Whether reads are cheap enough to fetch small ranges one by one.
     fn ranges_are_cheap(&self) -> bool;

@@ -1,7 +1,7 @@
 //! A store whose failed requests are tried again. An object store fails now and then, dawdles and
 //! loses answers; one such request must not cost the whole clean-up or backup that made it.
 
-use super::{Area, Created, Listed, ObjectName, Store, StoreError};
+use super::{Area, Created, Listed, ObjectName, Protection, Store, StoreError};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -101,6 +101,10 @@ impl Store for PatientStore {
 
     fn remove_leftovers(&self, age: Duration) -> Result<u64, StoreError> {
         self.store.remove_leftovers(age)
+    }
+
+    fn protection(&self) -> Result<Protection, StoreError> {
+        self.patiently(|store| store.protection())
     }
 
     fn ranges_are_cheap(&self) -> bool {

@@ -1,9 +1,11 @@
 //! An S3 bucket as a store, through `object_store`: conditional puts, ranged gets. Calls block:
 //! asynchronous callers use a blocking thread.
 
-use super::{Area, Created, Listed, OBJECT_BYTES_MAX, ObjectName, Store, StoreError};
+use super::{
+    Area, Created, Listed, OBJECT_BYTES_MAX, ObjectName, Protection, Store, StoreError, s3_settings,
+};
 use futures_util::TryStreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, PutMode, PutOptions, RetryConfig};
 use std::io;
@@ -13,6 +15,8 @@ use tokio::runtime::Runtime;
 /// How often the client repeats a request by itself, after an answer that says "not now" or
 /// without a connection. [`super::patient`] does the rest: it knows what a lost answer means.
 const REPEATS_MAX: usize = 2;
+/// The region where none is set, as the client has it.
+const REGION: &str = "us-east-1";
 /// After this long a request is given up.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -21,6 +25,7 @@ pub struct S3Store {
     bucket: AmazonS3,
     prefix: String,
     location: String,
+    region: String,
     runtime: Runtime,
 }
 
@@ -49,9 +54,14 @@ impl S3Store {
             retry_timeout: REQUEST_LIMIT,
             ..RetryConfig::default()
         };
+        let region = settings.get_config_value(&AmazonS3ConfigKey::Region);
+        let region = region.unwrap_or_else(|| REGION.to_owned());
         let bucket = settings
             .with_bucket_name(bucket)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
+            // A bucket that locks its objects takes none without; elsewhere it finds what was
+            // altered on its way. The signature needs the same digest.
+            .with_checksum_algorithm(Checksum::SHA256)
             .with_retry(retry)
             .build()
             .map_err(|e| remote("open", &location, e))?;
@@ -60,7 +70,8 @@ impl S3Store {
             .enable_all()
             .build()
             .map_err(|source| io_error("start the network for", &location, source))?;
-        Ok(S3Store { bucket, prefix: prefix.trim_matches('/').to_owned(), location, runtime })
+        let prefix = prefix.trim_matches('/').to_owned();
+        Ok(S3Store { bucket, prefix, location, region, runtime })
     }
 
     fn path(&self, name: &ObjectName) -> Path {
@@ -195,6 +206,11 @@ impl Store for S3Store {
     fn remove_leftovers(&self, _age: Duration) -> Result<u64, StoreError> {
         // A put is one request: the store keeps it whole or not at all.
         Ok(0)
+    }
+
+    fn protection(&self) -> Result<Protection, StoreError> {
+        let asked = self.runtime.block_on(s3_settings::ask(&self.bucket, &self.region));
+        asked.map_err(|e| remote("ask for the settings of", &self.location, e))
     }
 
     fn ranges_are_cheap(&self) -> bool {

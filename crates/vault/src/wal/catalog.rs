@@ -17,6 +17,20 @@ pub fn stream_id(ring: &KeyRing, source: &str, system: u64) -> String {
     crate::hex::encode(&hasher.finalize().as_bytes()[..8])
 }
 
+/// Bytes of the objects of each log, by its folder name.
+///
+/// # Errors
+/// Where the store cannot be listed.
+pub fn stored_by_stream(store: &dyn Store) -> Result<BTreeMap<String, u64>> {
+    let mut sizes = BTreeMap::new();
+    for listed in store.list(Area::Wal, None)? {
+        if let Some((stream, _, _)) = parse_name(&listed.name) {
+            *sizes.entry(stream.to_owned()).or_default() += listed.size_bytes;
+        }
+    }
+    Ok(sizes)
+}
+
 /// The pieces of one log.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {

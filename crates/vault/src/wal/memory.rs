@@ -9,43 +9,35 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of the file: one line, padded.
+/// Bytes of such a file: one line, padded.
 const LINE_BYTES: usize = 64;
 
-/// Remembers one log.
-pub struct WalMemory {
+/// A file of one line that is written over and over: it takes no more room than it has.
+pub(super) struct LineFile {
     path: PathBuf,
     file: Option<File>,
 }
 
-impl WalMemory {
-    /// The memory of a repository's log in this directory.
-    pub fn new(folder: &Path, repository: &[u8; 16], stream: &str) -> WalMemory {
-        let name = format!("{}-{stream}.wal", crate::hex::encode(repository));
-        WalMemory { path: folder.join(name), file: None }
+impl LineFile {
+    /// The file of a repository's log in this directory.
+    pub(super) fn new(folder: &Path, repository: &[u8; 16], stream: &str, ending: &str) -> Self {
+        let name = format!("{}-{stream}.{ending}", crate::hex::encode(repository));
+        LineFile { path: folder.join(name), file: None }
     }
 
-    /// How far what is remembered goes. What cannot be read is not remembered: it is weaker, and
-    /// raises no false alarm.
-    ///
-    /// # Errors
-    /// Where the file is there and cannot be opened.
-    pub fn recall(&self) -> Result<Option<(Timeline, Lsn, Lsn)>> {
+    /// The line, where there is one.
+    pub(super) fn read(&self) -> Result<Option<String>> {
         match fs::read_to_string(&self.path) {
-            Ok(text) => Ok(parse(&text)),
+            Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(VaultError::file("read", self.path.clone())(e)),
         }
     }
 
-    /// Remembers a stretch, up to the second position.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    pub fn remember(&mut self, timeline: Timeline, from: Lsn, upto: Lsn) -> Result<()> {
+    /// Replaces the line.
+    pub(super) fn write(&mut self, text: &str) -> Result<()> {
         let failed = VaultError::file("write", self.path.clone());
-        let line =
-            format!("{:<width$}\n", format!("{timeline} {from} {upto}"), width = LINE_BYTES - 1);
+        let line = format!("{text:<width$}\n", width = LINE_BYTES - 1);
         let mut write = || {
             if self.file.is_none() {
                 if let Some(folder) = self.path.parent() {
@@ -61,6 +53,33 @@ impl WalMemory {
             }
         };
         write().map_err(failed)
+    }
+}
+
+/// Remembers one log.
+pub struct WalMemory(LineFile);
+
+impl WalMemory {
+    /// The memory of a repository's log in this directory.
+    pub fn new(folder: &Path, repository: &[u8; 16], stream: &str) -> WalMemory {
+        WalMemory(LineFile::new(folder, repository, stream, "wal"))
+    }
+
+    /// How far what is remembered goes. What cannot be read is not remembered: it is weaker, and
+    /// raises no false alarm.
+    ///
+    /// # Errors
+    /// Where the file is there and cannot be opened.
+    pub fn recall(&self) -> Result<Option<(Timeline, Lsn, Lsn)>> {
+        Ok(self.0.read()?.as_deref().and_then(parse))
+    }
+
+    /// Remembers a stretch, up to the second position.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn remember(&mut self, timeline: Timeline, from: Lsn, upto: Lsn) -> Result<()> {
+        self.0.write(&format!("{timeline} {from} {upto}"))
     }
 }
 

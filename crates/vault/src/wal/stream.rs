@@ -4,6 +4,7 @@
 
 pub use super::event::Event;
 use super::handover::{Closing, Handover};
+use super::lag::LagFile;
 use super::piece::Stretch;
 use super::spool::Spool;
 use super::storer::Storer;
@@ -132,6 +133,8 @@ struct Receiving<'s> {
     spooled: Lsn,
     /// Received since it was last made durable.
     fresh: Vec<u8>,
+    /// For `vault status`.
+    lag: Option<LagFile>,
 }
 
 impl Streamer<'_, '_> {
@@ -214,15 +217,19 @@ impl Streamer<'_, '_> {
     fn receive(&mut self, stream: &mut Connection) -> Result<bool> {
         let handover = Handover::new(self.storer.stored);
         let status = Mutex::new(stream.status_writer()?);
+        let stream_id = self.storer.archive.stream().to_owned();
+        let memory = self.request.memory.as_ref();
+        let lag = memory.map(|at| LagFile::new(at, &self.ring.repository, &stream_id));
         let mut receiving = Receiving {
             handover: &handover,
             status: &status,
-            stream_id: self.storer.archive.stream().to_owned(),
+            stream_id,
             system: self.facts.system,
             timeline: self.storer.timeline,
             received: self.storer.start(),
             spooled: Lsn(0),
             fresh: Vec::new(),
+            lag,
         };
         let every = if self.spool.is_some() { STORE_EVERY } else { Duration::ZERO };
         let Streamer { request, ring, storer, spool, server_end, .. } = self;
@@ -240,7 +247,9 @@ impl Streamer<'_, '_> {
             // A panic there is one here.
             let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // Where both ended badly, the store's word says more.
+            let noted = receiving.lag.as_mut().map_or(Ok(()), |lag| lag.write(handover.stored()));
             let ended = stored.and(received)?;
+            noted?;
             // All of it is stored, and the next timeline's positions mean another log.
             spool.as_mut().map_or(Ok(()), Spool::clear)?;
             Ok(ended)
@@ -279,6 +288,9 @@ impl Receiving<'_> {
                 status.repeat(self.received)?;
             }
             drop(status);
+            if let Some(lag) = &mut self.lag {
+                lag.note(self.handover.stored())?;
+            }
             let stopped = request.stop.load(Ordering::Acquire);
             if ended || stopped || self.handover.is_closed() {
                 return Ok(ended);
@@ -293,11 +305,11 @@ impl Receiving<'_> {
         while let Some(message) = next.take() {
             match message {
                 CopyMessage::Wal { start, server_end: end, bytes } => {
-                    *server_end = end;
+                    self.hear(end, server_end);
                     self.take(start, &bytes)?;
                 }
                 CopyMessage::Alive { server_end: end, reply } => {
-                    *server_end = end;
+                    self.hear(end, server_end);
                     asked |= reply;
                 }
                 CopyMessage::Done => return Ok((asked, true)),
@@ -307,6 +319,13 @@ impl Receiving<'_> {
             }
         }
         Ok((asked, false))
+    }
+
+    fn hear(&mut self, end: Lsn, server_end: &mut Lsn) {
+        *server_end = end;
+        if let Some(lag) = &mut self.lag {
+            lag.hear(end);
+        }
     }
 
     fn take(&mut self, start: Lsn, bytes: &[u8]) -> Result<()> {

@@ -27,7 +27,7 @@ enum Command {
     Restore(vault_cli::restore::RestoreArgs),
     #[command(subcommand)]
     Vault(vault_cli::VaultCommand),
-    Demo,
+    Demo(vault_cli::demo::DemoVaultArgs),
 }
 
 /// Whether this program was called as the vault's command line.
@@ -45,7 +45,7 @@ pub fn run() -> ExitCode {
         Command::Backup(args) => vault_cli::backup::run(args, output),
         Command::Restore(args) => vault_cli::restore::run(args, output),
         Command::Vault(command) => vault_cli::run(command, output),
-        Command::Demo => vault_cli::demo::run(output),
+        Command::Demo(args) => vault_cli::demo::run(args, output),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {}", vault::error::explain(&error));

@@ -14,6 +14,7 @@ use vault::postgres::recovery::Target;
 use vault::repository::Repository;
 use vault::verify::Depth;
 use vault::wal::stream::{Event, StreamRequest, run};
+use vault::wal::{Lag, stream_id};
 
 /// Long enough for anything on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -260,6 +261,11 @@ pub(crate) fn a_stalled_archive_lets_go() {
     });
     fs::rename(&away, &wal).unwrap();
     assert!(result.is_err());
+    let (ring, known) = (repository.ring(), &repository.state().archives["ledger"]);
+    let stream = stream_id(ring, "ledger", known.system);
+    let lag = Lag::recall(&vault.state, &ring.repository, &stream).unwrap().unwrap();
+    // What waits to be stored at least; while nothing is taken from it the server is not heard.
+    assert!(lag.bytes() >= 9_000_000, "{lag:?}");
     let cost =
         |e: &Event| matches!(e, Event::LetGo { retained_bytes, .. } if *retained_bytes >= LIMIT);
     assert!(events.lock().unwrap().iter().any(cost), "{:?} {result:?}", events.lock().unwrap());

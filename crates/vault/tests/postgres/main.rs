@@ -12,6 +12,7 @@ mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod demo;
 mod directory;
 mod equality;
 mod increments;
@@ -34,6 +35,8 @@ const WITHOUT_SERVER: &[(&str, fn())] = &[
         "what_is_ready_for_a_server_is_the_log_and_no_more",
         ahead::what_is_ready_is_the_log_and_no_more,
     ),
+    ("the_demo_plays_with_a_directory", demo::with_a_directory),
+    ("a_demo_told_to_end_leaves_nothing", demo::a_signal_leaves_nothing),
     ("a_log_is_fetched_ahead_on_another_timeline", ahead::another_timeline_is_followed),
     (
         "a_damaged_segment_ahead_stops_recovery_where_it_is",
@@ -91,8 +94,12 @@ const TESTS: &[(&str, fn())] = &[
     ("every_removed_or_altered_piece_is_missed", log::every_removed_piece_is_missed),
     ("a_promotion_is_followed_through_its_timelines", log::a_promotion_is_followed),
     ("a_stalled_archive_lets_go_and_says_what_it_cost", log::a_stalled_archive_lets_go),
+    ("the_demo_plays_with_a_database", demo::with_a_database),
+    ("a_demo_told_to_end_leaves_no_server", demo::a_signal_leaves_no_server),
+    ("the_next_demo_removes_what_a_killed_one_left", demo::the_next_removes_what_a_killed_one_left),
     ("segments_are_pushed_by_the_server", log::segments_are_pushed),
     ("only_what_restores_is_called_proven", proof::only_what_restores_is_proven),
+    ("status_says_what_a_restore_of_now_takes", proof::status_says_what_a_restore_takes),
     (
         "a_damaged_increment_is_found_with_all_that_stands_on_it",
         proof::a_damaged_increment_is_found,

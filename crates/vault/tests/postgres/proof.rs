@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use vault::postgres::recovery::{Log, RecoverRequest, Target, recover};
+use vault::postgres::{Lsn, Position};
 use vault::restore::RestoreCounters;
 use vault::verify::Depth;
 use vault::wal::stream::Event;
@@ -100,6 +101,91 @@ pub(crate) fn only_what_restores_is_proven() {
     assert_eq!(restored.one(DIGEST), digest);
     // What holds anything is not restored into.
     assert!(recover(&vault.reopen(), &plan, &request).is_err());
+}
+
+fn status_of(vault: &Vault) -> serde_json::Value {
+    let program = std::env::current_exe().unwrap();
+    let output = command_line_of(vault, program).args(["vault", "status", "--json"]).output();
+    serde_json::from_slice(&output.unwrap().stdout).unwrap()
+}
+
+/// Streams until this many bookings are in the repository.
+fn book(vault: &Vault, server: &Server, bookings: std::ops::Range<u64>) {
+    while_streaming(vault, server, |streaming| {
+        bookings.clone().for_each(|number| server.run(&[&booking(number)]));
+        let end = server.position();
+        streaming.wait(|e| matches!(e, Event::Stored { upto, .. } if *upto >= end));
+    })
+    .unwrap();
+}
+
+pub(crate) fn status_says_what_a_restore_takes() {
+    let folder = scratch();
+    let server = Server::new(folder.path(), "");
+    server.run(LEDGER);
+    let mut vault = Vault::new(folder.path());
+    let backup = vault.back_up(&server).backup;
+    book(&vault, &server, 0..20);
+    let prove = ["vault", "prove-restore", "--scratch", folder.path().to_str().unwrap()];
+    let (code, said) = command_line(&vault, &prove);
+    assert_eq!(code, 0, "{said}");
+    let proven = status_of(&vault);
+    book(&vault, &server, 20..400);
+    let end = server.position();
+    let status = status_of(&vault);
+    let row = &status["sources"][0];
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("{status}"));
+    // From where the backup's replay begins to what is signed to be stored.
+    let upto_of = |status: &serde_json::Value| {
+        let text = status["sources"][0]["log_upto"].as_str().unwrap();
+        Lsn::parse(text.strip_suffix(" on timeline 1").unwrap()).unwrap()
+    };
+    let start = Position::parse(&backup.subject.position).unwrap().start;
+    let (before, upto) = (upto_of(&proven).0 - start.0, upto_of(&status).0 - start.0);
+    assert!(upto > before + 10_000 && start.0 + upto >= end.0, "{before} {upto} {end}");
+    let restore = &row["restore"];
+    assert_eq!(number(&restore["proof_log_bytes"]), before);
+    assert_eq!(number(&restore["log_bytes"]), upto);
+    assert_eq!(number(&restore["bytes"]), backup.totals.bytes);
+    let (measured, took_ms) =
+        (number(&restore["proof_bytes"]) + before, number(&restore["proof_took_ms"]));
+    assert!(took_ms > 0 && number(&row["proven_took_ms"]) == took_ms);
+    let estimate_ms = took_ms * (backup.totals.bytes + upto) / measured;
+    assert_eq!(number(&restore["estimate_ms"]), estimate_ms);
+    let logs = bytes_in(&vault.place.join("wal"));
+    assert_eq!(number(&row["log_stored_bytes"]), logs);
+    assert_eq!(number(&status["stored_log_bytes"]), logs);
+    let folders = ["chain", "keys", "packs", "index", "wal"];
+    let all: u64 = folders.iter().map(|name| bytes_in(&vault.place.join(name))).sum();
+    assert_eq!(number(&status["stored_bytes"]), all);
+    // The stream saw all of it stored; nobody has asked the server since.
+    assert_eq!(number(&row["log_lag_bytes"]), 0);
+    assert!(number(&row["log_seen_ms"]) <= number(&status["now_ms"]));
+    let (_, text) = command_line(&vault, &["vault", "status"]);
+    for part in [" and ", " of log, by the proof of ", "; 0 B behind its server, seen "] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let (_, metrics) = command_line(&vault, &["vault", "status", "--metrics"]);
+    let seconds = estimate_ms as f64 / 1000.0;
+    for line in [
+        format!("backstay_vault_restore_estimate_seconds{{source=\"ledger\"}} {seconds}"),
+        format!("backstay_vault_log_stored_bytes{{source=\"ledger\"}} {logs}"),
+        format!("backstay_vault_stored_log_bytes {logs}"),
+        format!("backstay_vault_stored_bytes {all}"),
+        "backstay_vault_log_lag_bytes{source=\"ledger\"} 0".to_owned(),
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
+    }
+    // Another machine does not know how far ahead the server is, and says so.
+    fs::remove_dir_all(&vault.state).unwrap();
+    let (_, text) = command_line(&vault, &["vault", "status"]);
+    assert!(text.contains("how far its server is ahead is not known"), "{text}");
+    assert_eq!(status_of(&vault)["sources"][0]["log_lag_bytes"], serde_json::Value::Null);
+}
+
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
 }
 
 fn scratch_in(folder: &std::path::Path, name: &str) -> std::path::PathBuf {

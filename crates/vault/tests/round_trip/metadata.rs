@@ -15,7 +15,7 @@ pub(crate) fn has_attributes() -> bool {
     let file = tempfile::NamedTempFile::new().unwrap();
     let user = set(file.path(), "user.note", b"kept");
     let list = set(file.path(), "system.posix_acl_access", &acl(4));
-    for error in [user, list].into_iter().filter_map(Result::err) {
+    if let Some(error) = [user, list].into_iter().find_map(Result::err) {
         println!("SKIPPED: {} refuses attributes: {error}", file.path().display());
         return false;
     }
@@ -172,7 +172,7 @@ fn owners_rights_and_devices_come_back_to_root() {
     let report = vault::restore::run(&blobs, &outcome.backup, &request).unwrap();
     for name in ["null", "loop"] {
         let noted =
-            report.notes.iter().any(|(path, why)| path == name && why.contains("--devices"));
+            report.notes.iter().any(|note| note.path == name && note.what.contains("--devices"));
         assert!(noted, "{name}: {:?}", report.notes);
         assert!(!request.target.join(name).exists());
     }
@@ -237,7 +237,7 @@ fn owners_and_devices_that_may_not_be_given_are_noted() {
     (request.owners, request.devices) = (true, true);
     let report = vault::restore::run(&blobs, &backup, &request).unwrap();
     let noted = |path: &str, why: &str| {
-        let found = report.notes.iter().any(|note| note.0 == path && note.1.contains(why));
+        let found = report.notes.iter().any(|note| note.path == path && note.what.contains(why));
         assert!(found, "{path}: {:?}", report.notes);
     };
     noted("file", "could not be given to 0:0");
