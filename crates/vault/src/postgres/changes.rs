@@ -46,10 +46,33 @@ pub(super) struct Changes {
     settled: Option<Settled>,
 }
 
-/// Where pages changed last, up to a position.
+/// Where pages changed last, up to a position. What was made, cut or dropped begins anew.
 struct Settled {
     upto: Lsn,
-    pages: HashMap<(Relation, u32), Lsn>,
+    relations: BTreeMap<Relation, HashMap<u32, Lsn>>,
+    pages: u64,
+}
+
+impl Settled {
+    fn add(&mut self, record: &Record<'_>, referred: Referred) {
+        match referred {
+            Referred::Page(relation, block) => {
+                if record.end > self.upto || !record.moves_pages() {
+                    return;
+                }
+                let pages = self.relations.entry(relation).or_default();
+                self.pages += u64::from(pages.insert(block, record.end).is_none());
+            }
+            Referred::Whole(relation) => {
+                let gone = self.relations.remove(&relation).unwrap_or_default();
+                self.pages -= gone.len() as u64;
+            }
+            Referred::Database(database) => {
+                self.relations.retain(|relation, _| relation.database != database);
+                self.pages = self.relations.values().map(|pages| pages.len() as u64).sum();
+            }
+        }
+    }
 }
 
 /// How far the log is read.
@@ -80,17 +103,6 @@ impl Changes {
             Referred::Database(database) => {
                 self.databases.insert(database);
             }
-        }
-    }
-
-    /// Remembers where a page changed, where that has to be on disk and in the page.
-    fn settle(&mut self, record: &Record<'_>, referred: Referred) {
-        let Referred::Page(relation, block) = referred else { return };
-        if let Some(settled) = &mut self.settled
-            && record.end <= settled.upto
-            && record.moves_pages()
-        {
-            settled.pages.insert((relation, block), record.end);
         }
     }
 
@@ -127,8 +139,8 @@ impl Changes {
 
     /// The pages whose last change up to where it was asked for is known, and its position.
     pub(super) fn settled(&self) -> impl Iterator<Item = (&Relation, u32, Lsn)> {
-        let pages = self.settled.iter().flat_map(|settled| &settled.pages);
-        pages.map(|((relation, block), at)| (relation, *block, *at))
+        let relations = self.settled.iter().flat_map(|settled| &settled.relations);
+        relations.flat_map(|(r, pages)| pages.iter().map(move |(block, at)| (r, *block, *at)))
     }
 
     /// How many pages changed, where that is known page by page.
@@ -190,13 +202,19 @@ pub(super) fn changes(
         Upto::Through { most, .. } if most <= parent.start => return Ok(found),
         Upto::Record(start) => start,
         Upto::Through { most, settled, .. } => {
-            found.settled = Some(Settled { upto: settled, pages: HashMap::new() });
+            let relations = BTreeMap::new();
+            found.settled = Some(Settled { upto: settled, relations, pages: 0 });
             most
         }
     };
     let catalog = Catalog::load(sources.store, sources.ring, sources.name, facts.system);
     let catalog = catalog.map_err(|error| explain(&error))?;
-    let reader = Reader { sources, catalog, parent };
+    // A standby may lag behind what is archived.
+    let most = match upto {
+        Upto::Record(_) => Lsn(u64::MAX),
+        Upto::Through { most, .. } => most,
+    };
+    let reader = Reader { sources, catalog, parent, most };
     let version = facts.version;
     let mut walk =
         Walk { from: parent.start, upto, last: None, version, untold: None, reached: Lsn(0) };
@@ -207,7 +225,11 @@ pub(super) fn changes(
     let mut from_server = false;
     for batch in starts.chunks(AT_ONCE) {
         for (segment, read) in batch.iter().zip(reader.segments(batch)) {
-            let read = reader.checked(*segment, read?, from_server)?;
+            let read = match read {
+                // The end may be where the next segment has still to begin.
+                Err(_) if walk.is_far_enough() => return Ok(found),
+                read => reader.checked(*segment, read?, from_server)?,
+            };
             from_server = read.from_server;
             let skip = parent.start.0.saturating_sub(segment.0) as usize / PAGE_BYTES;
             for (number, page) in read.bytes.chunks_exact(PAGE_BYTES).enumerate().skip(skip) {
@@ -219,10 +241,10 @@ pub(super) fn changes(
             }
         }
     }
-    match upto {
-        Upto::Through { least, .. } if walk.reached >= least => Ok(found),
+    match walk.is_far_enough() {
+        true => Ok(found),
         // A record that goes on in the next segment is not read: it is no matter, and rare.
-        _ => Err(format!("the log does not lead to {start}")),
+        false => Err(format!("the log does not lead to {start}")),
     }
 }
 
@@ -239,6 +261,11 @@ struct Walk {
 }
 
 impl Walk {
+    /// Whether what must be read was read.
+    fn is_far_enough(&self) -> bool {
+        matches!(self.upto, Upto::Through { least, .. } if self.reached >= least)
+    }
+
     fn record(&mut self, record: &Record<'_>, found: &mut Changes) -> ControlFlow<()> {
         if record.at < self.from {
             return ControlFlow::Continue(());
@@ -247,6 +274,9 @@ impl Walk {
             None => record.at == self.from,
             Some(last) => record.previous == last,
         };
+        if !follows && self.is_far_enough() {
+            return ControlFlow::Break(());
+        }
         if !follows {
             self.untold = Some(format!("the log is not unbroken at {}", record.at));
             return ControlFlow::Break(());
@@ -262,9 +292,12 @@ impl Walk {
         self.last = Some(record.at);
         let understood = refers(record, self.version, &mut |referred| {
             found.add(referred);
-            found.settle(record, referred);
+            if let Some(settled) = &mut found.settled {
+                settled.add(record, referred);
+            }
         });
-        if !understood || found.pages > PAGES_MAX {
+        let settled = found.settled.as_ref().map_or(0, |settled| settled.pages);
+        if !understood || found.pages.max(settled) > PAGES_MAX {
             self.untold = Some(match understood {
                 true => "very many pages changed".to_owned(),
                 false => format!("a record at {} is of a kind that we don't know", record.at),
@@ -284,6 +317,8 @@ struct Reader<'a> {
     sources: &'a Sources<'a>,
     catalog: Catalog,
     parent: &'a Position,
+    /// Up to where the two are to be the same.
+    most: Lsn,
 }
 
 /// A segment.
@@ -346,7 +381,7 @@ impl Reader<'_> {
     /// Server and archive must tell one history.
     fn compare(&self, start: Lsn, bytes: &[u8]) -> Result<(), Untold> {
         let timeline = self.parent.timeline;
-        let end = Lsn(start.0 + bytes.len() as u64);
+        let end = Lsn(start.0 + bytes.len() as u64).min(self.most);
         let reach = self.catalog.reach(timeline, start).min(end);
         if reach <= start || reach < self.parent.stop.min(end) {
             return Err(format!("the archive has no log at {start} to compare the server's with"));

@@ -30,6 +30,9 @@ const ABORT_PREPARED: u8 = 0x40;
 const ROWS_MORE: u8 = 9;
 const MARK_VISIBLE: u8 = 0x40;
 const HASHES: u8 = 12;
+/// Images of pages, among the records of the log itself.
+const IMAGE_FOR_HINT: u8 = 0xa0;
+const IMAGE: u8 = 0xb0;
 /// Whether more than the time follows, and what of it, in this order.
 const HAS_MORE: u8 = 0x80;
 const HAS_DATABASE: u32 = 1;
@@ -84,11 +87,13 @@ impl Record<'_> {
         Some(TransactionEnd { at, end, xid, time_us: time.checked_add(EPOCH_US)?, committed })
     }
 
-    /// Whether every page that it names has its position afterwards. Two kinds of records name
-    /// pages that they may leave alone: those that mark a page's rows visible, and hashes'.
+    /// Whether every page that it names has its position afterwards. Not so: what marks a page's
+    /// rows visible; hashes; an image for a hint that is set while the page is being written; an
+    /// image of a page that is still empty.
     pub(crate) fn moves_pages(&self) -> bool {
         let is_visible = self.manager == ROWS_MORE && self.info & KIND_MASK == MARK_VISIBLE;
-        !is_visible && self.manager != HASHES
+        let is_image = self.manager == 0 && matches!(self.info & 0xf0, IMAGE_FOR_HINT | IMAGE);
+        !is_visible && !is_image && self.manager != HASHES
     }
 
     /// The relations that go with this end of a transaction: dropped by one that is committed,

@@ -194,11 +194,27 @@ pub(crate) fn every_planted_difference_is_named() {
     write(&file, end, &old);
     only_difference(&vault, &server, &path, &["the log does not name that change"]);
     OpenOptions::new().write(true).open(&file).unwrap().set_len(end).unwrap();
-    // A change that no record made: the page is said to be of a later position.
+    // A later position alone is no difference: hints can bring one. With a change that no record
+    // made it is.
     let other = read(&file, 5 * PAGE, PAGE as usize);
     write(&file, 5 * PAGE, &new[..8]);
+    require_equal(&compared(&vault, &server));
+    write(&file, 5 * PAGE + 8100, &[other[8100] ^ 1]);
     only_difference(&vault, &server, &path, &["page 5", "the log does not name that change"]);
+    write(&file, 5 * PAGE, &[0xff; 8]);
+    only_difference(&vault, &server, &path, &["page 5", "the log ends at"]);
     write(&file, 5 * PAGE, &other);
+    // The first write of a page that the backup has not.
+    server.run(&[&fill(30_000, 33_000), "CHECKPOINT"]);
+    let grown = fs::metadata(&file).unwrap().len();
+    assert!(grown > end + 3 * PAGE, "{end} {grown}");
+    // Servers make room for some pages more.
+    let filled = |at: &u64| read(&file, *at, PAGE as usize) != vec![0; PAGE as usize];
+    let at = (end / PAGE..grown / PAGE).map(|page| page * PAGE).rfind(filled).unwrap();
+    let last = read(&file, at, PAGE as usize);
+    write(&file, at, &vec![0; PAGE as usize]);
+    only_difference(&vault, &server, &path, &["is of 0/0, and the log changed it at", "lost"]);
+    write(&file, at, &last);
     // Who may not order a checkpoint compares what is on disk, and hears that.
     server.run(&["CREATE ROLE reader LOGIN IN ROLE pg_monitor"]);
     let mut reader = server.info();

@@ -14,20 +14,22 @@ mod walk;
 
 use super::changes::{Changes, Sources, Upto, changes};
 use super::own::require_own;
-use super::server::Facts;
+use super::server::{Facts, IDLE_SESSIONS_END};
 use super::{ConnInfo, Connection, Lsn, Position, Timeline};
 use crate::blobs::Blobs;
 use crate::chain::Backup;
 use crate::error::{Result, VaultError, explain};
 use crate::repository::Repository;
 use std::collections::BTreeMap;
-use walk::{Seen, look};
+use std::time::Duration;
+use walk::{Moved, Seen, look};
 
 /// Differences that are named; more are counted.
 pub const DIFFERENCES_MAX: usize = 1000;
 
-/// How often differences are looked at.
+/// How often differences are looked at, and with which pause.
 const LOOKS_MAX: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,12 +89,16 @@ pub fn compare(repository: &Repository, backup: &Backup, info: &ConnInfo) -> Res
     let position = position
         .ok_or_else(|| VaultError::Refused("this is no backup of a database server".to_owned()))?;
     let mut connection = Connection::open(info)?;
-    let facts = Facts::ask(&mut connection, info)?;
-    require_own(&mut connection, info, &facts)?;
-    require_kin(&facts, &position)?;
+    // Before its timeline is asked for: a server that was promoted says its old one until then.
     let no_checkpoint = connection.query("CHECKPOINT").err().map(|error| explain(&error));
     if no_checkpoint.is_some() {
         connection = Connection::open(info)?;
+    }
+    let facts = Facts::ask(&mut connection, info)?;
+    require_own(&mut connection, info, &facts)?;
+    require_kin(&facts, &position)?;
+    if facts.version >= IDLE_SESSIONS_END {
+        connection.query("SET idle_session_timeout = 0")?;
     }
     for look in 1.. {
         let found = once(repository, backup, &mut connection, &facts, &position)?;
@@ -100,6 +106,7 @@ pub fn compare(repository: &Repository, backup: &Backup, info: &ConnInfo) -> Res
         if found.is_equal() || look == LOOKS_MAX {
             return Ok(Equality { no_checkpoint, ..found });
         }
+        std::thread::sleep(PAUSE);
     }
     Err(VaultError::Refused("the server was not looked at".to_owned()))
 }
@@ -118,16 +125,16 @@ fn once(
     let databases = connection.row(databases, 1)?.remove(0);
     let databases = databases.split(' ').filter_map(|oid| oid.parse().ok()).collect();
     let blobs = repository.blobs()?;
-    let seen = look(&blobs, backup, facts, &databases)?;
+    let seen = look(&blobs, (backup, position.start), facts, &databases)?;
     let sources = Sources {
         facts,
         store: &**repository.store(),
         ring: repository.ring(),
         name: &backup.source,
     };
-    let least = seen.newest.max(settled);
-    // What was dropped meanwhile is in the log by now.
-    let most = position_of(connection, WRITTEN)?.max(least);
+    // What was dropped meanwhile is in the log by now. No page can be newer than it.
+    let most = position_of(connection, WRITTEN)?.max(settled);
+    let least = seen.newest.max(settled).min(most);
     let told = changes(&sources, position, Upto::Through { least, most, settled });
     let told = told.map_err(|why| {
         VaultError::Refused(format!(
@@ -135,7 +142,7 @@ fn once(
         ))
     })?;
     let (upto, timeline) = (most.max(position.start), position.timeline);
-    judge(facts, seen, &told, settled).map(|found| Equality { upto, timeline, ..found })
+    judge(facts, seen, &told, (settled, most)).map(|found| Equality { upto, timeline, ..found })
 }
 
 /// Up to where the server's log is on its disk, or replayed.
@@ -169,39 +176,53 @@ fn require_kin(facts: &Facts, position: &Position) -> Result<()> {
     Ok(())
 }
 
-/// What the log says of what was seen.
-fn judge(facts: &Facts, seen: Seen, told: &Changes, settled: Lsn) -> Result<Equality> {
+/// What the log says of what was seen: up to `settled` all is on disk, and `most` is its end.
+fn judge(
+    facts: &Facts,
+    seen: Seen,
+    told: &Changes,
+    (settled, most): (Lsn, Lsn),
+) -> Result<Equality> {
     let Seen { mut found, files, moved, .. } = seen;
     for page in moved {
         let file = &files[page.file];
         let block = file.first_block + page.block;
-        if told.is_whole(&file.relation) || (page.is_newer() && told.names(&file.relation, block)) {
+        let is_told = told.is_whole(&file.relation) || told.names(&file.relation, block);
+        let what = if page.live > most {
+            format!("is of {}, and the log ends at {most}", page.live)
+        } else if page.is_same || told.is_whole(&file.relation) || (page.is_newer() && is_told) {
             found.changed_pages += 1;
+            continue;
         } else if page.is_newer() {
-            let what = format!(
-                "page {block} is of {}, and {} in the backup: the log does not name that change",
-                page.live, page.backup
-            );
-            found.differs(&file.path, what);
+            let Moved { live, backup, .. } = page;
+            format!("is of {live}, and {backup} in the backup: the log does not name that change")
         } else if page.backup <= settled {
-            let what = format!(
-                "page {block} is of {}, older than {} in the backup, which a checkpoint had \
-                 written: that write was lost",
-                page.live, page.backup
-            );
-            found.differs(&file.path, what);
+            let Moved { live, backup, .. } = page;
+            format!(
+                "is of {live}, older than {backup} in the backup, which a checkpoint had written: \
+                 that write was lost"
+            )
         } else {
             found.unwritten_pages += 1;
-        }
+            continue;
+        };
+        found.differs(&file.path, format!("page {block} {what}"));
     }
-    for (relation, block, at) in told.settled().filter(|(r, ..)| !told.is_whole(r)) {
+    for (relation, block, at) in told.settled() {
         let on_disk = walk::lsn_on_disk(facts, relation, block)?;
-        // A page may be logged while it is empty, and has no position then.
-        if on_disk >= Some(at) || on_disk == Some(Lsn(0)) {
+        if on_disk >= Some(at) {
             found.settled_pages += 1;
             continue;
         }
         let path = walk::path_of(relation, block, facts.file_pages);
+        // It is said already where the backup shows it.
+        if found
+            .differences
+            .iter()
+            .any(|(known, what)| *known == path && what.starts_with(&format!("page {block} ")))
+        {
+            continue;
+        }
         let is = on_disk.map_or("is not there".to_owned(), |lsn| format!("is of {lsn}"));
         let what = format!(
             "page {block} {is}, and the log changed it at {at}, which a checkpoint had written: \

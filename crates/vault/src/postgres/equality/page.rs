@@ -53,6 +53,8 @@ const GIST_FOLLOW_RIGHT: u16 = 8;
 const GIST_GARBAGE: u16 = 16;
 const SPGIST_META: u16 = 1;
 const GIN_DELETED: u16 = 4;
+/// All flags of a GIN page; what has more is an extension's.
+const GIN_FLAGS: u16 = 0xff;
 const BRIN_EVACUATE: u16 = 1;
 
 fn u16_at(page: &[u8], at: usize) -> u16 {
@@ -68,14 +70,23 @@ fn change_u16(page: &mut [u8], at: usize, change: impl Fn(u16) -> u16) {
     page[at..at + 2].copy_from_slice(&new.to_le_bytes());
 }
 
+/// No log begins below this: its first segment is never used, and the smallest has 1 MiB. What
+/// stands there is no position: an index that is being built, an unlogged one's own count.
+const POSITION_MIN: Lsn = Lsn(1 << 20);
+
+/// Whether this is a position of the log.
+pub(super) fn is_position(lsn: Lsn) -> bool {
+    lsn >= POSITION_MIN
+}
+
 /// The position of the last record that changed a page; 0 where it was never written.
 pub(super) fn lsn(page: &[u8; PAGE_BYTES]) -> Lsn {
     Lsn(u64::from(u32_at(page, 0)) << 32 | u64::from(u32_at(page, 4)))
 }
 
-/// Masks what is not logged. A page whose parts do not fit together is left as it is but for its
-/// checksum.
-pub(super) fn mask(page: &mut [u8; PAGE_BYTES]) {
+/// Masks what is not logged. `block` is the page's number in its relation. A page whose parts do
+/// not fit together is left as it is but for its checksum.
+pub(super) fn mask(page: &mut [u8; PAGE_BYTES], block: u32) {
     page[8..10].fill(0);
     let [lower, upper, special] =
         [LOWER_AT, UPPER_AT, SPECIAL_AT].map(|at| usize::from(u16_at(page, at)));
@@ -86,7 +97,7 @@ pub(super) fn mask(page: &mut [u8; PAGE_BYTES]) {
     change_u16(page, FLAGS_AT, |flags| flags & !HINT_FLAGS);
     page[PRUNE_AT..HEADER_BYTES].fill(0);
     match PAGE_BYTES - special {
-        0 => heap(page, lower, upper),
+        0 => heap(page, block, lower, upper),
         8 => small_index(page, lower, upper, special),
         16 => large_index(page, lower, upper, special),
         _ => page[lower..upper].fill(0),
@@ -103,9 +114,9 @@ fn pointers(lower: usize) -> impl Iterator<Item = usize> {
     (HEADER_BYTES..lower.saturating_sub(POINTER_BYTES - 1)).step_by(POINTER_BYTES)
 }
 
-fn heap(page: &mut [u8; PAGE_BYTES], lower: usize, upper: usize) {
+fn heap(page: &mut [u8; PAGE_BYTES], block: u32, lower: usize, upper: usize) {
     page[lower..upper].fill(0);
-    for at in pointers(lower) {
+    for (number, at) in (1u16..).zip(pointers(lower)) {
         let pointer = u32_at(page, at);
         let (offset, state) = ((pointer & 0x7fff) as usize, pointer >> 15 & 3);
         let length = (pointer >> 17) as usize;
@@ -115,18 +126,22 @@ fn heap(page: &mut [u8; PAGE_BYTES], lower: usize, upper: usize) {
         }
         page[offset + length..end].fill(0);
         if state == NORMAL && length >= ROW_HEADER_BYTES {
-            row(&mut page[offset..offset + length]);
+            row(&mut page[offset..offset + length], block, number);
         }
     }
 }
 
-fn row(row: &mut [u8]) {
+fn row(row: &mut [u8], block: u32, number: u16) {
     let is_frozen = u16_at(row, BITS_AT) & FROZEN == FROZEN;
     let hints = if is_frozen { DELETED_BITS } else { TRANSACTION_BITS };
     change_u16(row, BITS_AT, |bits| bits & !hints);
     row[COMMAND_AT..PLACE_AT].fill(0);
     if u16_at(row, PLACE_NUMBER_AT) == SPECULATIVE {
-        row[PLACE_AT..PLACE_AT + 6].fill(0);
+        // Replay knows its place, and nothing of the attempt.
+        let halves = [(block >> 16) as u16, block as u16, number];
+        for (at, half) in (PLACE_AT..).step_by(2).zip(halves) {
+            change_u16(row, at, |_| half);
+        }
     }
 }
 
@@ -180,15 +195,15 @@ fn small_index(page: &mut [u8; PAGE_BYTES], lower: usize, upper: usize, own: usi
     let is_filled = lower > HEADER_BYTES;
     match kind {
         SPGIST if u16_at(page, own) & SPGIST_META != 0 => contents(page),
-        SPGIST if is_filled => page[lower..upper].fill(0),
+        SPGIST => page[lower..upper].fill(0),
         BRIN_REGULAR => {
             page[lower..upper].fill(0);
             change_u16(page, own + 4, |flags| flags & !BRIN_EVACUATE);
         }
         BRIN_META if is_filled => page[lower..upper].fill(0),
-        SPGIST | BRIN_META | BRIN_REVMAP => {}
+        BRIN_META | BRIN_REVMAP => {}
         0 if is_sequence(page, lower, own) => contents(page),
-        flags if flags & GIN_DELETED != 0 => contents(page),
+        flags if flags & GIN_DELETED != 0 && flags <= GIN_FLAGS => contents(page),
         _ if is_filled => page[lower..upper].fill(0),
         _ => {}
     }
@@ -222,7 +237,7 @@ mod tests {
     }
 
     fn masked(mut page: [u8; PAGE_BYTES]) -> [u8; PAGE_BYTES] {
-        mask(&mut page);
+        mask(&mut page, 7);
         page
     }
 
@@ -245,6 +260,11 @@ mod tests {
         for at in [0, 7, 12, 13, 18, 24, 31, row, row + 4, row + 12, row + 18, row + 22, row + 29] {
             assert!(!is_masked(&page, at, 1), "byte {at}");
         }
+        // A row that was only tried is at its own place after replay.
+        let (mut tried, mut own) = (page, page);
+        change_u16(&mut tried, row + PLACE_NUMBER_AT, |_| SPECULATIVE);
+        own[row + PLACE_AT..row + PLACE_AT + 6].copy_from_slice(&[0, 0, 7, 0, 1, 0]);
+        assert!(masked(tried) == masked(own) && masked(tried) != masked(page));
         // A frozen row stays frozen.
         let mut frozen = page;
         change_u16(&mut frozen, row + BITS_AT, |_| FROZEN);
@@ -311,7 +331,7 @@ mod tests {
             let own = u16_at(&page, SPECIAL_AT) % 3 * 8;
             change_u16(&mut page, SPECIAL_AT, |_| PAGE_BYTES as u16 - own);
             // Whatever a damaged page holds: no place outside of it.
-            mask(&mut page);
+            mask(&mut page, 7);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::changes::relation_of;
 use super::super::exclude::{Fate, fate, is_unlogged, relation};
-use super::page::{lsn, mask};
+use super::page::{is_position, lsn, mask};
 use super::{Blobs, Equality, Facts, Lsn};
 use crate::blobs::ReadBuffers;
 use crate::chain::Backup;
@@ -22,6 +22,8 @@ use std::time::Duration;
 /// A page that differs may be half written: it is read again so often, with this pause.
 const READS_MAX: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
+/// Differences up to which another one is read again.
+const PATIENT: usize = 16;
 /// Pages that are remembered until the log was asked.
 const MOVED_MAX: usize = 8 << 20;
 /// Tablespaces that every server has.
@@ -42,6 +44,8 @@ pub(super) struct Moved {
     pub(super) block: u32,
     pub(super) live: Lsn,
     pub(super) backup: Lsn,
+    /// Whether it holds the same all the same.
+    pub(super) is_same: bool,
 }
 
 impl Moved {
@@ -57,17 +61,20 @@ pub(super) struct Seen {
     pub(super) moved: Vec<Moved>,
     /// The newest position of a page of the server's.
     pub(super) newest: Lsn,
+    /// Where the backup began: a page that is newer in it changed while it was copied.
+    started: Lsn,
 }
 
 /// Looks at every page. Of what is not in the backup, only what is of these databases.
 pub(super) fn look(
     blobs: &Blobs,
-    backup: &Backup,
+    (backup, started): (&Backup, Lsn),
     facts: &Facts,
     databases: &BTreeSet<u32>,
 ) -> Result<Seen> {
     let found = Equality::default();
-    let mut seen = Seen { found, files: Vec::new(), moved: Vec::new(), newest: Lsn(0) };
+    let (files, moved) = (Vec::new(), Vec::new());
+    let mut seen = Seen { found, files, moved, newest: Lsn(0), started };
     let mut roots = [blake3::Hasher::new(), blake3::Hasher::new()];
     let mut known = BTreeSet::new();
     let mut buffers = ReadBuffers::default();
@@ -184,49 +191,78 @@ impl<'a> Sides<'a> {
     fn page(&mut self, backup: &[u8; PAGE_BYTES]) -> Result<()> {
         let block = self.block;
         self.block += 1;
+        let number = self.seen.files[self.file].first_block + block;
         let mut expected = *backup;
-        mask(&mut expected);
+        mask(&mut expected, number);
+        let position = lsn(backup);
+        // Differences that many others go before are not waited for.
+        let reads_max = if self.seen.found.differences.len() < PATIENT { READS_MAX } else { 1 };
         for read in 1.. {
-            let live = self.live_page(block)?;
-            let position = live.as_ref().map_or(Lsn(0), lsn);
-            if live.is_none() || position != lsn(backup) {
-                return self.moved(block, position, lsn(backup), live.is_none());
+            let Some(mut live) = self.live_page(block)? else {
+                // An empty page that is gone was one that nothing had been written to.
+                let was_empty = *backup == [0; PAGE_BYTES];
+                return if was_empty { Ok(()) } else { self.moved(block, Lsn(0), position, false) };
+            };
+            mask(&mut live, number);
+            let is_same = live[8..] == expected[8..];
+            if lsn(&live) != position {
+                return self.moved(block, lsn(&live), position, is_same);
             }
-            let mut masked = live.unwrap_or([0; PAGE_BYTES]);
-            mask(&mut masked);
-            if masked != expected && read < READS_MAX {
+            if !is_same && read < reads_max {
                 thread::sleep(PAUSE);
                 continue;
             }
-            self.seen.newest = self.seen.newest.max(position);
-            for (root, page) in self.roots.iter_mut().zip([&masked, &expected]) {
-                root.update(&block.to_le_bytes()).update(blake3::hash(page).as_bytes());
-            }
-            if masked == expected {
-                self.seen.found.equal_pages += 1;
+            if !is_same && self.says_nothing(position) {
                 return Ok(());
             }
-            let Place { path, first_block, .. } = &self.seen.files[self.file];
-            let (path, number) = (path.clone(), first_block + block);
-            let what = format!("page {number} at {position} {}", differing(&masked, &expected));
-            self.seen.found.differs(&path, what);
+            self.compared(block, number, [&live, &expected], is_same);
             return Ok(());
         }
         Ok(())
     }
 
-    /// A page at two positions, or on one side only.
-    fn moved(&mut self, block: u32, live: Lsn, backup: Lsn, gone: bool) -> Result<()> {
-        // An empty page that is gone was one that nothing had been written to.
-        if gone && backup == Lsn(0) {
-            return Ok(());
+    /// Whether two pages of this position may differ: it is none, or the page changed while it was
+    /// copied, and replay puts right what was torn.
+    fn says_nothing(&mut self, position: Lsn) -> bool {
+        let why = match position {
+            _ if !is_position(position) => "pages that differ and have no position",
+            _ if position > self.seen.started => "pages that changed while they were copied",
+            _ => return false,
+        };
+        *self.seen.found.not_compared.entry(why).or_default() += 1;
+        true
+    }
+
+    /// Both sides are at one position.
+    fn compared(
+        &mut self,
+        block: u32,
+        number: u32,
+        [live, backup]: [&[u8; PAGE_BYTES]; 2],
+        is_same: bool,
+    ) {
+        let position = lsn(live);
+        self.seen.newest = self.seen.newest.max(position);
+        for (root, page) in self.roots.iter_mut().zip([live, backup]) {
+            root.update(&block.to_le_bytes()).update(blake3::hash(page).as_bytes());
         }
+        if is_same {
+            self.seen.found.equal_pages += 1;
+            return;
+        }
+        let path = self.seen.files[self.file].path.clone();
+        let what = format!("page {number} at {position} {}", differing(live, backup));
+        self.seen.found.differs(&path, what);
+    }
+
+    /// A page at two positions, or on one side only.
+    fn moved(&mut self, block: u32, live: Lsn, backup: Lsn, is_same: bool) -> Result<()> {
         if self.seen.moved.len() >= MOVED_MAX {
             let what = "very many pages changed since the backup: compare with a newer one";
             return Err(VaultError::Refused(what.to_owned()));
         }
         self.seen.newest = self.seen.newest.max(live);
-        self.seen.moved.push(Moved { file: self.file, block, live, backup });
+        self.seen.moved.push(Moved { file: self.file, block, live, backup, is_same });
         Ok(())
     }
 
@@ -235,14 +271,12 @@ impl<'a> Sides<'a> {
         while let Some(page) = self.live_page(self.block)? {
             let (block, position) = (self.block, lsn(&page));
             self.block += 1;
-            // A page that nothing was written to yet is in no record.
-            if position > Lsn(0) {
+            if is_position(position) {
                 self.moved(block, position, Lsn(0), false)?;
             } else if page != [0; PAGE_BYTES] {
-                let Place { path, first_block, .. } = &self.seen.files[self.file];
-                let (path, number) = (path.clone(), first_block + block);
-                let what = format!("page {number} is not in the backup, and has no position");
-                self.seen.found.differs(&path, what);
+                // An index that is being built.
+                let what = "pages that are not in the backup and have no position";
+                *self.seen.found.not_compared.entry(what).or_default() += 1;
             }
         }
         Ok(())
