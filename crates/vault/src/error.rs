@@ -265,7 +265,20 @@ pub(crate) fn what(error: &VaultError) -> String {
     }
 }
 
-/// The chain of causes as one line, for reports.
+/// What to do where a disk is full or a quota used up, whoever met it.
+pub fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if let Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) = kind {
+            return Some("Make room there and run the command again: what is done already counts");
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The chain of causes as one line, for reports, and what to do where that is known.
 pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -276,6 +289,10 @@ pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
             text.push_str(&inner_text);
         }
         cause = inner.source();
+    }
+    if let Some(advice) = advice(error) {
+        text.push_str(". ");
+        text.push_str(advice);
     }
     text
 }

@@ -40,8 +40,12 @@ pub struct Decision {
     pub reasons: Vec<String>,
 }
 
-/// Decides, source by source, newest first. The newest backup of a source and its newest proven
-/// one are always kept.
+/// A backup that began later than now by this was made by a clock that was wrong, or now is.
+const AHEAD_MS: i64 = 3_600_000;
+
+/// Decides, source by source, newest first. The newest backup of a source, by time and by the
+/// chain, and its newest proven one are always kept. One of a clock that was ahead is kept until
+/// its time has come, and takes no other's place: it would pass for the newest until then.
 pub fn decide(
     backups: &BTreeMap<u64, Backup>,
     proven: &BTreeSet<u64>,
@@ -79,17 +83,28 @@ fn decide_source(
     let mut seen: [BTreeSet<String>; 5] = Default::default();
     let mut has_proven = false;
     let mut decisions = Vec::new();
-    for (rank, (seq, backup)) in group.iter().enumerate() {
+    let is_ahead = |backup: &Backup| backup.subject.begun_ms.saturating_sub(now_ms) > AHEAD_MS;
+    let newest_record = group.iter().map(|(seq, _)| *seq).max();
+    let mut rank = 0;
+    for (seq, backup) in group {
         let mut reasons = Vec::new();
+        if is_ahead(backup) {
+            let reasons = vec!["the clock that made it was ahead".to_owned()];
+            decisions.push(Decision { seq: *seq, reasons });
+            continue;
+        }
         if rank == 0 {
             reasons.push("the newest".to_owned());
+        } else if newest_record == Some(*seq) {
+            reasons.push("the newest recorded".to_owned());
         }
         if proven.contains(seq) && !std::mem::replace(&mut has_proven, true) {
             reasons.push("the newest proven".to_owned());
         }
-        if (rank as u64) < u64::from(policy.last) {
+        if rank < policy.last {
             reasons.push("last".to_owned());
         }
+        rank = rank.saturating_add(1);
         let begun_ms = backup.subject.begun_ms;
         if policy.within_ms > 0 && now_ms.saturating_sub(begun_ms) <= policy.within_ms {
             reasons.push("within".to_owned());
@@ -188,6 +203,33 @@ mod tests {
         check(&begun, &[], &day, &[(2, "within"), (3, "the newest, within")]);
         let last = Policy { last: 2, ..Policy::default() };
         check(&begun, &[], &last, &[(2, "last"), (3, "the newest, last")]);
+    }
+
+    #[test]
+    fn a_wrong_clock_costs_no_newest_backup_its_place() {
+        let last = Policy { last: 2, daily: 2, ..Policy::default() };
+        // Two were made by a clock that was years ahead; the right ones after them count as if
+        // those were not there.
+        let begun = [
+            "2026-11-19T01:00:00Z",
+            "2031-01-01T00:00:00Z",
+            "2031-01-02T00:00:00Z",
+            "2026-11-20T01:00:00Z",
+            "2026-11-21T01:00:00Z",
+            "2026-11-22T01:00:00Z",
+        ];
+        let ahead = "the clock that made it was ahead";
+        let expect = [(2, ahead), (3, ahead), (5, "last, daily"), (6, "the newest, last, daily")];
+        check(&begun, &[], &last, &expect);
+        // One was made by a clock that was years behind: it is the newest there is.
+        let begun = ["2026-11-21T01:00:00Z", "2026-11-22T01:00:00Z", "1990-01-01T00:00:00Z"];
+        let newest = Policy { last: 1, ..Policy::default() };
+        check(&begun, &[], &newest, &[(2, "the newest, last"), (3, "the newest recorded")]);
+        // A clock that is behind forgets nothing: everything lies ahead of it.
+        let backups = (1..).zip(begun).map(|(seq, b)| (seq, backup("data", b))).collect();
+        let now_ms = "1980-01-01T00:00:00Z".parse::<Timestamp>().unwrap().as_millisecond();
+        let kept = decide(&backups, &BTreeSet::new(), &newest, now_ms, &TimeZone::UTC);
+        assert!(kept.iter().all(|d| d.reasons == [ahead]), "{kept:?}");
     }
 
     #[test]

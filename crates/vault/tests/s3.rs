@@ -7,7 +7,7 @@ use age::x25519::Identity;
 use common::unreliable::Unreliable;
 use common::*;
 use object_store::aws::AmazonS3Builder;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -238,16 +238,43 @@ fn log_through_an_unreliable(
         let system = 7 + seed;
         let logging = Logging { good, bad, identity, clock, stream, system };
         let refusals = logging.play(parts);
+        let mut repository = logging.open(Arc::clone(good)).unwrap();
+        leave_garbage(&mut repository, seed);
         logging.clean_up();
         logging.read(Arc::clone(good), SEGMENT, SEGMENT + parts * PART).unwrap();
         let done = &unreliable.misdeeds;
-        let counts = [&done.failed, &done.lost_answers, &done.short, &done.slow]
+        let counts = [&done.failed, &done.lost_answers, &done.short, &done.slow, &done.kept]
             .map(|count| count.load(Ordering::SeqCst));
         println!("seed {seed}: {refusals} refusals, {done:?}");
         assert!(counts.iter().all(|count| *count > 0), "{counts:?}: it was tame");
     }
-    let repository = Repository::open(Arc::clone(good), &identity, clock.options()).unwrap();
+    let mut repository = Repository::open(Arc::clone(good), &identity, clock.options()).unwrap();
     assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
+    assert_all_goes(&mut repository, &clock);
+}
+
+/// Backups that were forgotten: what a clean-up has to delete.
+fn leave_garbage(repository: &mut Repository, seed: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backups = Vec::new();
+    for round in 0..3 {
+        fs::write(folder.path().join("file"), noise(seed * 10 + round, 100_000)).unwrap();
+        backups.push(back_up(repository, folder.path()).unwrap().seq);
+    }
+    let forget = vault::chain::Body::Forget { backups, why: String::new() };
+    repository.append(forget, None, |_| Ok(())).unwrap();
+}
+
+/// What a lying deletion left is named again by the next clean-up, until it is gone.
+fn assert_all_goes(repository: &mut Repository, clock: &TestClock) {
+    for _ in 0..3 {
+        clock.advance(WAIT + Duration::from_secs(25 * 3600));
+        cleanup::run(repository, &CleanupRequest::default()).unwrap();
+    }
+    let packs = repository.store().list(Area::Packs, None).unwrap();
+    let packs: BTreeSet<_> = packs.iter().filter_map(|listed| listed.name.id()).collect();
+    assert_eq!(packs, cleanup::live_packs(repository).unwrap());
+    assert!(verify(repository, Depth::Bytes).unwrap().is_intact());
 }
 
 /// Backs a tree up twice, forgets the first, cleans up and restores, all through a store with
@@ -298,8 +325,11 @@ fn backups_through_an_unreliable(seed: u64) -> u64 {
         Ok(0)
     });
     assert_eq!(fingerprint(&back), fingerprint(&data));
-    let repository = Repository::open(good, &identity, clock.options()).unwrap();
+    let kept = unreliable.misdeeds.kept.load(Ordering::SeqCst);
+    assert!(kept > 0, "no deletion was a lie: {:?}", unreliable.misdeeds);
+    let mut repository = Repository::open(good, &identity, clock.options()).unwrap();
     assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
+    assert_all_goes(&mut repository, &clock);
     println!("{:?}", unreliable.misdeeds);
     deleted
 }

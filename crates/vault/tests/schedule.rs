@@ -5,6 +5,8 @@
 mod command_line;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "schedule/disk.rs"]
+mod disk;
 #[path = "schedule/init.rs"]
 mod init;
 #[path = "schedule/keys.rs"]
@@ -39,6 +41,14 @@ const TESTS: &[(&str, fn())] = &[
     (
         "a_store_that_keeps_its_promises_gets_a_repository",
         init::a_store_that_keeps_its_promises_gets_a_repository,
+    ),
+    (
+        "a_restore_onto_a_full_disk_goes_on_once_there_is_room",
+        disk::a_restore_onto_a_full_disk_goes_on_once_there_is_room,
+    ),
+    (
+        "a_backup_with_a_full_disk_goes_on_once_there_is_room",
+        disk::a_backup_with_a_full_disk_goes_on_once_there_is_room,
     ),
     ("no_key_shows_in_what_commands_say", secrets::no_key_shows_in_what_commands_say),
     ("a_running_backup_shows_no_key", secrets::a_running_backup_shows_no_key),

@@ -153,7 +153,7 @@ impl Failure {
 }
 
 /// An error and its causes, one a line; a cause that was said already is not said again.
-fn explained(error: &dyn Error) -> String {
+fn explained(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -162,6 +162,9 @@ fn explained(error: &dyn Error) -> String {
             text.push_str(&format!("\n  because: {because}"));
         }
         cause = error.source();
+    }
+    if let Some(advice) = ::vault::error::advice(error) {
+        text.push_str(&format!("\n  {advice}"));
     }
     text
 }

@@ -28,7 +28,7 @@ pub(super) fn make(
     let released: Vec<u64> = state
         .forgotten
         .iter()
-        .filter(|(_, f)| now_ms - f.time_ms >= wait_ms)
+        .filter(|(_, f)| now_ms.saturating_sub(f.time_ms) >= wait_ms)
         .map(|(seq, _)| *seq)
         .collect();
     let protected: Vec<_> = state

@@ -84,7 +84,7 @@ fn fence(
         .state()
         .runs
         .iter()
-        .filter(|(_, run)| now_ms - run.time_ms > limit_ms)
+        .filter(|(_, run)| now_ms.saturating_sub(run.time_ms) > limit_ms)
         .map(|(id, run)| (*id, run.time_ms))
         .collect();
     for (id, time_ms) in dead {

@@ -19,7 +19,7 @@ pub(super) fn due(
     let marks: Vec<(u64, Mark)> =
         repository.state().marks.iter().map(|(seq, m)| (*seq, m.clone())).collect();
     for (seq, mark) in marks {
-        let age_ms = repository.now_ms() - mark.time_ms;
+        let age_ms = repository.now_ms().saturating_sub(mark.time_ms);
         if age_ms < wait_ms {
             let minutes = (wait_ms - age_ms) / 60_000 + 1;
             report.waiting.push(format!("mark {seq} waits for another {minutes} minutes"));

@@ -405,4 +405,51 @@ mod tests {
         assert!(spool.make_room(4000, Lsn(250)).unwrap());
         assert_eq!((spool.active, spool.halves[0].at, spool.halves[1].at), (0, 0, 0));
     }
+
+    /// A file system of this size; nothing, and says so, where this user may not mount one.
+    fn small_disk(path: &Path) -> Option<SmallDisk> {
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(path).output();
+        if mounted.unwrap().status.success() {
+            return Some(SmallDisk(path.to_owned()));
+        }
+        println!("SKIPPED: a file system of its own cannot be mounted here");
+        None
+    }
+
+    struct SmallDisk(PathBuf);
+
+    impl SmallDisk {
+        fn run(&self, program: &str, options: &[&str]) {
+            let status = std::process::Command::new(program).args(options).arg(&self.0).status();
+            assert!(status.unwrap().success() || std::thread::panicking());
+        }
+    }
+
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            self.run("umount", &["-l"]);
+        }
+    }
+
+    #[test]
+    fn a_spool_that_has_no_room_is_refused_before_anything_is_promised() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(disk) = small_disk(folder.path()) else { return };
+        for _ in 0..2 {
+            let error = Spool::open(folder.path(), STREAM).err().unwrap();
+            let text = crate::error::explain(&error);
+            assert!(text.contains("make room for the spool in"), "{text}");
+            assert!(text.contains("No space left on device"), "{text}");
+        }
+        disk.run("mount", &["-o", "remount,size=80m"]);
+        let ring = KeyRing::random();
+        let mut spool = Spool::open(folder.path(), STREAM).unwrap();
+        assert_eq!(fs::metadata(&spool.path).unwrap().len(), SPOOL_BYTES);
+        // All its room is there: a full disk hinders no write to it.
+        disk.run("mount", &["-o", "remount,size=65m"]);
+        append(&mut spool, &ring, 100, &[7; 5 << 20]);
+        drop(spool);
+        assert_eq!(found(folder.path(), &ring), [(100, vec![7; 5 << 20])]);
+    }
 }

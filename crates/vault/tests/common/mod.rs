@@ -29,6 +29,15 @@ impl TestClock {
         TestClock(Arc::new(AtomicI64::new(4_000_000_000_000)))
     }
 
+    /// One that shows this time.
+    pub fn at(time_ms: i64) -> TestClock {
+        TestClock(Arc::new(AtomicI64::new(time_ms)))
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
     pub fn advance(&self, time: Duration) {
         self.0.fetch_add(time.as_millis() as i64, Ordering::SeqCst);
     }

@@ -17,19 +17,25 @@ pub struct Misdeeds {
     pub kept: AtomicU64,
 }
 
+/// One of so many deletions is a lie, the first among them.
+const LIE_EVERY: u64 = 3;
+
 /// The store.
 pub struct Unreliable {
     inner: Arc<dyn Store>,
     state: AtomicU64,
     /// Misdeeds among a thousand calls, of each kind.
     permille: u64,
+    /// Deletions so far. Few are asked for, so that chance alone might spare them all.
+    deletions: AtomicU64,
     pub misdeeds: Misdeeds,
 }
 
 impl Unreliable {
     pub fn new(inner: Arc<dyn Store>, seed: u64, permille: u64) -> Unreliable {
         let state = AtomicU64::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        Unreliable { inner, state, permille, misdeeds: Misdeeds::default() }
+        let deletions = AtomicU64::new(0);
+        Unreliable { inner, state, permille, deletions, misdeeds: Misdeeds::default() }
     }
 
     fn draw(&self, counter: &AtomicU64) -> bool {
@@ -105,10 +111,11 @@ impl Store for Unreliable {
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         self.fail(name)?;
-        match self.draw(&self.misdeeds.kept) {
-            true => Ok(()),
-            false => self.inner.delete(name),
+        if self.deletions.fetch_add(1, Ordering::SeqCst).is_multiple_of(LIE_EVERY) {
+            self.misdeeds.kept.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
         }
+        self.inner.delete(name)
     }
 
     fn remove_leftovers(&self, age: Duration) -> Result<u64, StoreError> {

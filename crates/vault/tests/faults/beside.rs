@@ -73,3 +73,134 @@ fn a_log_that_two_store_at_one_moment_is_stored_and_two_logs_are_refused() {
     let read = vault::wal::fetch_stretch(store, ring, archive.catalog(), 1, range).unwrap();
     assert!(read == bytes);
 }
+
+/// A repository with two backups, of which the second needs little of the first one's pack: a
+/// clean-up rewrites that pack, and deletes the old one. `data` is as the second has it.
+fn with_a_pack_to_rewrite() -> (Small, u64) {
+    let small = small(0);
+    let mut repository = small.open(small.store.clone()).unwrap();
+    for number in 0..40 {
+        fs::write(small.data().join(format!("sub/file{number}")), noise(number, 2000)).unwrap();
+    }
+    fs::write(small.data().join("large"), noise(99, 500_000)).unwrap();
+    let first = back_up(&mut repository, &small.data()).unwrap().seq;
+    fs::remove_file(small.data().join("large")).unwrap();
+    let second = back_up(&mut repository, &small.data()).unwrap();
+    assert_eq!(second.backup.statistics.files_read, 0);
+    let forget = vault::chain::Body::Forget { backups: vec![first], why: "".into() };
+    repository.append(forget, None, |_| Ok(())).unwrap();
+    (small, second.seq)
+}
+
+/// The first phase, and the second; what they did.
+fn mark(small: &Small) {
+    small.clock.advance(WAIT + Duration::from_secs(60));
+    let mut cleaner = small.open(small.store.clone()).unwrap();
+    let report = cleanup::run(&mut cleaner, &CleanupRequest::default()).unwrap();
+    assert!(report.repacked > 0 && report.marked > 0, "{report:?}");
+}
+
+fn sweep(small: &Small) {
+    small.clock.advance(WAIT + Duration::from_secs(60));
+    let mut cleaner = small.open(small.store.clone()).unwrap();
+    let report = cleanup::run(&mut cleaner, &CleanupRequest::default()).unwrap();
+    assert!(report.deleted > 0, "{report:?}");
+}
+
+/// A directory beside which a clean-up sweeps once the index of the backup is loaded.
+struct SweptBeside<'a> {
+    directory: vault::source::directory::DirectorySource,
+    small: &'a Small,
+    sweeps: std::sync::atomic::AtomicU32,
+}
+
+impl vault::source::Source for SweptBeside<'_> {
+    fn kind(&self) -> vault::chain::SourceKind {
+        self.directory.kind()
+    }
+
+    fn origin(&self) -> String {
+        self.directory.origin()
+    }
+
+    fn scan(
+        &self,
+        context: &vault::source::ScanContext<'_>,
+        sink: &mut dyn vault::source::ScanSink,
+    ) -> vault::Result<()> {
+        if self.sweeps.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            sweep(self.small);
+        }
+        self.directory.scan(context, sink)
+    }
+}
+
+#[test]
+fn a_backup_whose_index_is_older_than_a_sweep_loses_nothing() {
+    for changed in [false, true] {
+        let (small, _) = with_a_pack_to_rewrite();
+        let mut writer = small.open(small.store.clone()).unwrap();
+        mark(&small);
+        if changed {
+            // Chunks that only what is deleted holds, and some that it shares with the parent.
+            fs::write(small.data().join("large"), noise(99, 500_000)).unwrap();
+            fs::write(small.data().join("sub/again"), noise(7, 2000)).unwrap();
+        }
+        let directory = vault::source::directory::DirectorySource::new(&small.data(), &[], false);
+        let (directory, sweeps) = (directory.unwrap(), std::sync::atomic::AtomicU32::new(0));
+        let source = SweptBeside { directory, small: &small, sweeps };
+        let request = vault::backup::BackupRequest::plain("data", "a", &source, 2);
+        let outcome = vault::backup::run(&mut writer, &request).unwrap();
+        assert_eq!(outcome.backup.skipped, []);
+        let mut repository = small.open(small.store.clone()).unwrap();
+        for _ in 0..2 {
+            let report = verify(&repository, Depth::Bytes).unwrap();
+            assert!(report.is_intact(), "{changed}: {:?}", report.findings);
+            assert_restored(&repository, outcome.seq, &small.data());
+            clean_fully(&mut repository, &small.clock);
+            repository.refresh().unwrap();
+        }
+        assert_no_garbage(&repository);
+    }
+}
+
+#[test]
+fn a_restore_whose_index_is_older_than_a_sweep_finds_what_was_rewritten() {
+    let (small, seq) = with_a_pack_to_rewrite();
+    let repository = small.open(small.store.clone()).unwrap();
+    let blobs = repository.blobs().unwrap();
+    let backup = repository.state().backups[&seq].clone();
+    let (forgotten, gone) = repository.state().forgotten.first_key_value().unwrap();
+    assert!(*forgotten < seq);
+    mark(&small);
+    sweep(&small);
+    let request = restore_request(&small.folder.path().join("back"));
+    let report = vault::restore::run(&blobs, &backup, &request).unwrap();
+    assert!(report.is_complete(), "{:?}", report.notes);
+    assert_eq!(fingerprint(&request.target), fingerprint(&small.data()));
+    // One that nobody protected any more is said to be damaged, and not taken for whole.
+    let request = restore_request(&small.folder.path().join("gone"));
+    let result = vault::restore::run(&blobs, &gone.backup, &request);
+    let said = match result {
+        Ok(report) => format!("{:?}", report.notes),
+        Err(error) => vault::error::explain(&error),
+    };
+    assert!(said.contains("no pack of the repository holds it"), "{said}");
+}
+
+#[test]
+fn a_sweep_whose_index_is_older_than_a_backup_spares_what_that_needs() {
+    // The sweeping process opened the repository before the backup, and sweeps after it.
+    let (small, _) = with_a_pack_to_rewrite();
+    mark(&small);
+    let mut cleaner = small.open(small.store.clone()).unwrap();
+    cleaner.blobs().unwrap();
+    fs::write(small.data().join("large"), noise(99, 500_000)).unwrap();
+    let mut writer = small.open(small.store.clone()).unwrap();
+    let seq = back_up(&mut writer, &small.data()).unwrap().seq;
+    small.clock.advance(WAIT + Duration::from_secs(60));
+    let report = cleanup::run(&mut cleaner, &CleanupRequest::default()).unwrap();
+    assert!(report.deleted > 0, "{report:?}");
+    assert!(verify(&cleaner, Depth::Bytes).unwrap().is_intact());
+    assert_restored(&cleaner, seq, &small.data());
+}

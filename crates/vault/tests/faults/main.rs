@@ -1,6 +1,7 @@
 //! Damage, loss, crashes, full disks and hostile repositories.
 
 mod beside;
+mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
