@@ -14,7 +14,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vault::cleanup::{self, CleanupRequest};
 use vault::postgres::Lsn;
@@ -22,7 +22,9 @@ use vault::repository::Repository;
 use vault::store::local::LocalStore;
 use vault::store::patient::PatientStore;
 use vault::store::s3::S3Store;
-use vault::store::{Area, Created, ObjectName, Protection, Store, require_lock, selftest};
+use vault::store::{
+    Area, Created, Listed, ObjectName, Protection, Store, StoreError, require_lock, selftest,
+};
 use vault::verify::Depth;
 use vault::wal::{Archive, fetch_stretch};
 
@@ -516,5 +518,93 @@ fn bring_back(moto: &Moto, bucket: &str) {
         );
         let (status, answer) = plainly(moto, &format!("PUT /{bucket}/{key}"), &headers, "");
         assert_eq!(status, 200, "{answer}");
+    }
+}
+
+/// A store that refuses deletions while it is told to, and says of itself what it is told to say.
+struct Refusing {
+    inner: Arc<dyn Store>,
+    refuses: AtomicBool,
+    protection: Protection,
+}
+
+impl Store for Refusing {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn put_new(&self, name: &ObjectName, bytes: &[u8]) -> Result<Created, StoreError> {
+        self.inner.put_new(name, bytes)
+    }
+    fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StoreError> {
+        self.inner.get(name)
+    }
+    fn get_range(&self, name: &ObjectName, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.get_range(name, at, out)
+    }
+    fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
+        self.inner.size(name)
+    }
+    fn list(&self, area: Area, after: Option<&ObjectName>) -> Result<Vec<Listed>, StoreError> {
+        self.inner.list(area, after)
+    }
+    fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        if name.area() == Area::Probe || !self.refuses.load(Ordering::SeqCst) {
+            return self.inner.delete(name);
+        }
+        let (path, what) = (name.to_string(), name.to_string());
+        let source = "locked".into();
+        let source = Box::new(object_store::Error::PermissionDenied { path, source });
+        Err(StoreError::Remote { action: "delete", what, source })
+    }
+    fn remove_leftovers(&self, age: Duration) -> Result<u64, StoreError> {
+        self.inner.remove_leftovers(age)
+    }
+    fn protection(&self) -> Result<Protection, StoreError> {
+        Ok(self.protection.clone())
+    }
+    fn ranges_are_cheap(&self) -> bool {
+        true
+    }
+}
+
+/// A store that refuses to delete what is locked: clean-up leaves it, goes on, and comes back.
+#[test]
+fn what_a_store_does_not_let_go_of_is_deleted_by_a_later_clean_up() {
+    let mode = "COMPLIANCE".to_owned();
+    for protection in [Protection::Locked { mode, days: 30 }, Protection::Nothing] {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), TestClock::new());
+        let data = folder.path().join("data");
+        let is_locking = protection != Protection::Nothing;
+        let inner = Arc::new(LocalStore::create(&folder.path().join("repository")).unwrap());
+        let store = Arc::new(Refusing { inner, refuses: AtomicBool::new(true), protection });
+        let (mut repository, _) = init(store.clone(), &clock);
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("gone"), noise(5, 3 << 20)).unwrap();
+        let first = back_up(&mut repository, &data).unwrap().seq;
+        fs::remove_file(data.join("gone")).unwrap();
+        fs::write(data.join("text"), "stays").unwrap();
+        back_up(&mut repository, &data).unwrap();
+        let forget = vault::chain::Body::Forget { backups: vec![first], why: String::new() };
+        repository.append(forget, None, |_| Ok(())).unwrap();
+        let mut clean_up = || {
+            clock.advance(WAIT + Duration::from_secs(60));
+            cleanup::run(&mut repository, &CleanupRequest::default())
+        };
+        let packs = || store.list(Area::Packs, None).unwrap().len();
+        let before = packs();
+        let marked = clean_up().unwrap().marked;
+        assert!(marked > 0);
+        // What refuses everything and locks nothing does not let us delete at all.
+        let refused = clean_up();
+        assert_eq!(refused.is_ok(), is_locking, "{refused:?}");
+        if let Ok(report) = refused {
+            assert_eq!((report.deleted, report.refused, report.freed_bytes), (0, marked, 0));
+            assert!(report.marked >= marked, "it is named again: {report:?}");
+        }
+        assert_eq!(packs(), before);
+        store.refuses.store(false, Ordering::SeqCst);
+        let freed_bytes: u64 = (0..3).map(|_| clean_up().unwrap().freed_bytes).sum();
+        assert!(freed_bytes > 3 << 20 && packs() < before, "{freed_bytes} {}", packs());
+        assert!(verify(&repository, Depth::Bytes).unwrap().is_intact());
     }
 }

@@ -66,3 +66,41 @@ impl VaultMetrics {
         registry.register("vault_job_failures", "A job's failures since then", self.job_failures);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::metrics::Metrics;
+
+    const STATUS: &str = include_str!("../../../../docs/reference/vault-status.md");
+    const API: &str = include_str!("../../../../docs/reference/api.md");
+
+    /// One dashboard shows a `vault run` by itself and one that an agent keeps alive.
+    #[test]
+    fn a_job_is_told_as_vault_status_tells_it() {
+        let metrics = Metrics::default();
+        let labels = [("job", "backup".to_owned()), ("source", "data".to_owned())];
+        metrics.vault.job_failures.get_or_create_owned(&labels).set(3);
+        metrics.vault.job_last_success.get_or_create_owned(&labels).set(1.5);
+        let of_source = [("repository", "r".to_owned()), ("source", "data".to_owned())];
+        metrics.vault.backup_age.get_or_create_owned(&of_source).set(1.0);
+        metrics.vault.proof_age.get_or_create_owned(&of_source).set(1.0);
+        metrics.vault.head.get_or_create_owned(&[("repository", "r".to_owned())]).set(1);
+        metrics.vault.forks.get_or_create_owned(&[("repository", "r".to_owned())]).set(1);
+        let text = metrics.encode();
+        for line in [
+            "backstay_vault_job_failures{job=\"backup\",source=\"data\"} 3",
+            "backstay_vault_job_last_success_seconds{job=\"backup\",source=\"data\"} 1.5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE backstay_vault_"));
+        let names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+        assert!(names.len() >= 9, "{names:?}");
+        for name in names {
+            let of_job = name.starts_with("job_");
+            let told = STATUS.contains(&format!("`backstay_vault_{name}`"));
+            assert!(told || !of_job, "{name} is told under another name by `vault status`");
+            assert!(API.contains(&format!("`vault_{name}`")), "{name} is not in the reference");
+        }
+    }
+}

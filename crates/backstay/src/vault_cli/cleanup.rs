@@ -23,6 +23,7 @@ struct Shown {
     runs_declared_dead: u64,
     objects_deleted: u64,
     objects_spared: u64,
+    objects_refused: u64,
     freed_bytes: u64,
     objects_marked: u64,
     packs_rewritten: u64,
@@ -49,6 +50,7 @@ pub(crate) fn run(args: &CleanupArgs, output: Output) -> CliResult {
         runs_declared_dead: report.fenced,
         objects_deleted: report.deleted,
         objects_spared: report.spared,
+        objects_refused: report.refused,
         freed_bytes: report.freed_bytes,
         objects_marked: report.marked,
         packs_rewritten: report.repacked,
@@ -83,6 +85,12 @@ fn text(shown: &Shown) -> String {
     );
     if shown.runs_declared_dead > 0 {
         text += &format!("\n{} runs showed no life and were ended", shown.runs_declared_dead);
+    }
+    if shown.objects_refused > 0 {
+        text += &format!(
+            "\n{} objects the store does not let go of yet: a later clean-up tries again",
+            shown.objects_refused
+        );
     }
     if let Some(kept) = &shown.kept_by_store {
         text += &format!("\n{kept}");

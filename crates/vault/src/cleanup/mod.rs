@@ -41,6 +41,8 @@ pub struct CleanupReport {
     pub deleted: u64,
     /// Marked objects that are needed again.
     pub spared: u64,
+    /// Objects that the store did not let go of: a later clean-up marks them again.
+    pub refused: u64,
     /// Bytes given back.
     pub freed_bytes: u64,
     /// Objects marked now.

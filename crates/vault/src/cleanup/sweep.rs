@@ -6,7 +6,7 @@ use crate::chain::{Body, Mark};
 use crate::error::Result;
 use crate::index::consolidate;
 use crate::repository::Repository;
-use crate::store::{Area, ObjectId, ObjectName};
+use crate::store::{Area, ObjectId, ObjectName, Store};
 use std::collections::BTreeSet;
 
 /// Sweeps the marks that waited long enough and that no run can have missed.
@@ -72,18 +72,39 @@ fn sweep(
     }
     // Packs first: a segment that still mentions one is then known to be stale.
     doomed.sort_by_key(|n| n.area() != Area::Packs);
-    let store = repository.store();
-    for name in &doomed {
-        report.freed_bytes += match store.size(name) {
+    let deleted = delete(&**repository.store(), &doomed, report)?;
+    report.spared += spared.len() as u64;
+    let spared = spared.len() as u64;
+    repository.append(Body::Swept { mark: seq, deleted, spared }, request.deletion, |_| Ok(()))?;
+    Ok(())
+}
+
+/// Deletes what may be deleted. A lock that has not ended is no failure: nobody needs the object,
+/// so that the next mark names it again.
+fn delete(store: &dyn Store, doomed: &[&ObjectName], report: &mut CleanupReport) -> Result<u64> {
+    let (mut deleted, mut refused) = (0, None);
+    for name in doomed {
+        let size_bytes = match store.size(name) {
             Ok(size_bytes) => size_bytes,
             Err(error) if error.is_not_found() => 0,
             Err(error) => return Err(error.into()),
         };
-        store.delete(name)?;
-        report.deleted += 1;
+        match store.delete(name) {
+            Ok(()) => {
+                deleted += 1;
+                report.freed_bytes += size_bytes;
+            }
+            Err(error) if error.is_refusal() => {
+                report.refused += 1;
+                refused = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    report.spared += spared.len() as u64;
-    let (deleted, spared) = (doomed.len() as u64, spared.len() as u64);
-    repository.append(Body::Swept { mark: seq, deleted, spared }, request.deletion, |_| Ok(()))?;
-    Ok(())
+    report.deleted += deleted;
+    match refused {
+        // Not a lock, then, but credentials that may not delete.
+        Some(error) if deleted == 0 && store.protection()?.days() == Some(0) => Err(error.into()),
+        _ => Ok(deleted),
+    }
 }

@@ -243,6 +243,35 @@ mod tests {
     }
 
     #[test]
+    fn equal_objects_share_neither_key_nor_bytes() {
+        let ring = KeyRing::random();
+        for algorithm in [Algorithm::Aes256Gcm, Algorithm::ChaCha20Poly1305] {
+            let seal = |leaf: &str| {
+                let made = ObjectCipher::create(&ring, Kind::Pack, &name(leaf), algorithm);
+                let mut buffer = vec![0; 64];
+                made.0.seal(Position::content(0), b"", &mut buffer, 0);
+                (made.1, buffer)
+            };
+            // Of zeros, what is sealed is the key's stream: under one key and nonce it is equal.
+            let (first, again, renamed) = (seal("1"), seal("1"), seal("2"));
+            assert_ne!(first.0[16..], again.0[16..], "salts");
+            for other in [&again, &renamed] {
+                let equal = first.1.iter().zip(&other.1).filter(|(a, b)| a == b).count();
+                assert!(equal < 16, "{equal} of 80 bytes are equal");
+            }
+        }
+    }
+
+    #[test]
+    fn positions_have_one_nonce_each() {
+        let of = |part, counter| *Position { part, counter }.nonce().as_ref();
+        let all = [(0, 0), (0, 1), (0, 1 << 32), (0, u64::MAX), (1, 0), (1, 1)];
+        let nonces: std::collections::BTreeSet<[u8; 12]> =
+            all.iter().map(|(part, counter)| of(*part, *counter)).collect();
+        assert_eq!(nonces.len(), all.len());
+    }
+
+    #[test]
     fn an_older_key_says_that_it_is_old() {
         let old = KeyRing::random();
         let new = old.rotated().unwrap();

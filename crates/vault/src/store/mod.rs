@@ -96,6 +96,13 @@ impl StoreError {
         matches!(self, StoreError::NotFound(_))
     }
 
+    /// Whether the store knows us, and does not let us: an object may be locked.
+    pub fn is_refusal(&self) -> bool {
+        use object_store::Error;
+        let StoreError::Remote { source, .. } = self else { return false };
+        matches!(source.downcast_ref(), Some(Error::PermissionDenied { .. }))
+    }
+
     /// Whether the same request may well succeed in a moment.
     pub fn is_transient(&self) -> bool {
         use io::ErrorKind::*;
