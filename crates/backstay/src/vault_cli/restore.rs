@@ -5,7 +5,8 @@ use super::output::{Output, hex, moment, rate, size, timed, with_progress};
 use super::{CliResult, EXIT_FOUND};
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -188,7 +189,7 @@ fn places(args: &RestoreArgs, backup: &Backup) -> Result<(PathBuf, Option<PathBu
         return Err(VaultError::Refused(what.to_owned()));
     }
     let origin = PathBuf::from(&backup.origin);
-    let parent = |path: &std::path::Path| {
+    let parent = |path: &Path| {
         let found = path.parent().map(PathBuf::from);
         found.ok_or_else(|| VaultError::Refused("give --target for this path".to_owned()))
     };
@@ -202,10 +203,23 @@ fn places(args: &RestoreArgs, backup: &Backup) -> Result<(PathBuf, Option<PathBu
     if is_directory && !inner.is_empty() && !target.is_dir() {
         target = parent(&target)?;
     }
-    let name = origin.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    parent(&origin)?;
+    Ok((target, Some(new_aside(&origin))))
+}
+
+/// A new place beside what is replaced. A restore that is begun again within a second must not
+/// meet what the one before it set aside.
+pub(crate) fn new_aside(place: &Path) -> PathBuf {
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let stamp = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-    let aside = parent(&origin)?.join(format!("{name}.replaced-{stamp}"));
-    Ok((target, Some(aside)))
+    let name = format!("{name}.replaced-{stamp}");
+    let mut aside = place.with_file_name(&name);
+    let mut number = 2;
+    while fs::symlink_metadata(&aside).is_ok() {
+        aside = place.with_file_name(format!("{name}-{number}"));
+        number += 1;
+    }
+    aside
 }
 
 fn statement(

@@ -2,7 +2,7 @@
 
 use super::opening::{RepositoryArgs, parse_moment, readers};
 use super::output::{Output, hex, moment, rate, size, timed, with_progress};
-use super::restore::RestoreArgs;
+use super::restore::{RestoreArgs, new_aside};
 use super::{CliResult, EXIT_FOUND};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -227,9 +227,7 @@ fn require_stopped(place: &Path) -> Result<()> {
 
 /// Moves the data directory aside that the restored one replaces.
 fn set_aside(place: &Path) -> Result<String> {
-    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let stamp = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-    let aside = place.with_file_name(format!("{name}.replaced-{stamp}"));
+    let aside = new_aside(place);
     fs::rename(place, &aside).map_err(VaultError::file("set aside", place))?;
     Ok(aside.display().to_string())
 }

@@ -93,3 +93,69 @@ fn a_full_store_fails_the_backup_and_nothing_else() {
         small.assert_restorable(&repository, &[0]);
     }
 }
+
+/// Copies everything from one repository to another.
+fn copy(from: &Repository, to: &mut Repository) -> vault::Result<usize> {
+    let request = CopyRequest { wanted: &[], host: "b".to_owned(), workers: 2 };
+    vault::copy::run(from, to, &request).map(|copied| copied.len())
+}
+
+#[test]
+fn a_crash_at_every_change_of_a_copy_harms_nothing_and_leaks_nothing() {
+    let source = small(3);
+    let from = source.open(source.store.clone()).unwrap();
+    // What receives the copies holds backups of its own, which share nothing with them.
+    let small = small_of("theirs", 1);
+    let roots = |repository: &Repository| -> Vec<_> {
+        let of = |b: &vault::chain::Backup| b.subject.copied.map(|_| b.subject.root);
+        repository.state().backups.values().filter_map(of).collect()
+    };
+    let expect: Vec<_> = from.state().backups.values().map(|b| b.subject.root).collect();
+    let count = {
+        let store = Arc::new(FailpointStore::new(small.copy(), Crash::Never));
+        let mut to = small.open(store.clone()).unwrap();
+        assert_eq!(copy(&from, &mut to).unwrap(), 3);
+        store.changes()
+    };
+    // Each of three copies begins, is recorded, and stores something in between.
+    assert!(count >= 9, "{count} changes");
+    let mut copied_before = BTreeSet::new();
+    for n in 1..=count {
+        for crash in [Crash::Before(n), Crash::After(n)] {
+            let inner = small.copy();
+            let mut dying =
+                small.open(Arc::new(FailpointStore::new(inner.clone(), crash))).unwrap();
+            let result = copy(&from, &mut dying);
+            assert!(result.is_err() || crash == Crash::After(count), "{crash:?}");
+            let mut to = small.open(inner).unwrap();
+            let report = verify(&to, Depth::Bytes).unwrap();
+            assert!(report.is_intact(), "{crash:?}: {:?}", report.findings);
+            small.assert_restorable(&to, &[0]);
+            // What was recorded is whole, and the next run copies what is missing, and no more.
+            let before = roots(&to);
+            assert_eq!(before, expect[..before.len()], "{crash:?}");
+            assert_eq!(copy(&from, &mut to).unwrap(), 3 - before.len(), "{crash:?}");
+            assert_eq!(roots(&to), expect, "{crash:?}");
+            copied_before.insert(before.len());
+            clean_fully(&mut to, &small.clock);
+            assert_no_garbage(&to);
+            assert!(to.state().runs.is_empty(), "{crash:?}: a run that never ends");
+            let report = verify(&to, Depth::Bytes).unwrap();
+            assert!(report.is_intact(), "{crash:?}: {:?}", report.findings);
+            small.assert_restorable(&to, &[0]);
+            require_copies(&source, &to, &crash);
+        }
+    }
+    assert_eq!(copied_before, BTreeSet::from([0, 1, 2, 3]), "deaths in each copy");
+}
+
+/// The copies restore to what was backed up at the source.
+fn require_copies(source: &Small, to: &Repository, crash: &Crash) {
+    let copies = to.state().backups.iter().filter(|(_, b)| b.subject.copied.is_some());
+    for ((seq, _), print) in copies.zip(&source.prints) {
+        let back = tempfile::tempdir().unwrap();
+        let target = back.path().join("back");
+        assert!(restore(to, *seq, &target).unwrap().is_complete(), "{crash:?}");
+        assert_eq!(fingerprint(&target), *print, "{crash:?}");
+    }
+}

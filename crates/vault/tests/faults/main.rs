@@ -19,6 +19,7 @@ use std::time::Duration;
 use vault::VaultError;
 use vault::chain::Head;
 use vault::cleanup::{self, CleanupRequest};
+use vault::copy::CopyRequest;
 use vault::repository::{OpenOptions, Repository};
 use vault::store::failpoint::{Crash, FailpointStore};
 use vault::store::memory::MemoryStore;
@@ -36,6 +37,11 @@ struct Small {
 }
 
 fn small(backups: u32) -> Small {
+    small_of("contents", backups)
+}
+
+/// As [`small`], with other words in the files.
+fn small_of(words: &str, backups: u32) -> Small {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     fs::create_dir_all(data.join("sub")).unwrap();
@@ -45,7 +51,7 @@ fn small(backups: u32) -> Small {
     let (mut seqs, mut prints) = (Vec::new(), Vec::new());
     fs::write(data.join("sub/same"), "the same in all\n").unwrap();
     for round in 0..backups {
-        fs::write(data.join(format!("file{round}")), format!("contents {round}\n")).unwrap();
+        fs::write(data.join(format!("file{round}")), format!("{words} {round}\n")).unwrap();
         seqs.push(back_up(&mut repository, &data).unwrap().seq);
         prints.push(fingerprint(&data));
     }

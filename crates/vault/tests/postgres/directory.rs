@@ -1,7 +1,8 @@
 //! Directories by the command line, which needs no server.
 
 use crate::cluster::Vault;
-use crate::common::{back_up, sample_tree};
+use crate::common::{back_up, fingerprint, noise, sample_tree};
+use crate::kills::{Calls, lives_killed_at, require_going_on};
 use crate::proof::{command_line, command_line_of};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::Value;
@@ -115,4 +116,90 @@ pub(crate) fn a_dry_run_and_a_statement_say_what_is_restored() {
     let (_, said) = command_line(&small.vault, &words);
     assert!(said.contains(&format!("root {root}")) && said.contains("verified: "), "{said}");
     assert!(said.contains("on disk: yes"), "{said}");
+}
+
+/// What replaces, is moved aside, or must be found unharmed.
+fn mistreat(data: &Path) {
+    fs::write(data.join("text"), "a mistake").unwrap();
+    fs::remove_file(data.join("a/link")).unwrap();
+    fs::write(data.join("a/link"), "no link").unwrap();
+    fs::remove_dir(data.join("empty")).unwrap();
+    fs::write(data.join("empty"), "no directory").unwrap();
+    fs::remove_file(data.join("z-also-one")).unwrap();
+    fs::write(data.join("z-also-one"), "another file").unwrap();
+    fs::remove_file(data.join("a/nothing")).unwrap();
+    fs::write(data.join("a/deep/er/more"), "is left alone").unwrap();
+}
+
+pub(crate) fn a_restore_killed_at_every_write() {
+    let small = small(|data| {
+        let pipe = data.join("pipe");
+        mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        // One that several threads write.
+        fs::write(data.join("large"), noise(8, 17 << 20)).unwrap();
+        fs::set_permissions(data.join("a/deep"), fs::Permissions::from_mode(0o550)).unwrap();
+    });
+    let expected = fingerprint(&small.data);
+    let folder = small.folder.path();
+    let target = folder.join("target");
+    let line = ["restore", "--target", target.to_str().unwrap()];
+    let calls = Calls::of(&small.vault, &line, &folder.join("calls"));
+    assert!(calls.count() > 60, "{} calls", calls.count());
+    let mut killed = 0;
+    for (call, n) in calls.places(&["fchmodat", "utimensat", "syncfs", "linkat"]) {
+        let case = format!("{call} {n}");
+        fs::remove_dir_all(&target).unwrap();
+        if !lives_killed_at(&small.vault, (&call, n), &line) {
+            killed += 1;
+            require_going_on(&small.vault, &line, &case);
+        }
+        assert_eq!(fingerprint(&target), expected, "{case}");
+    }
+    calls.require_killed(killed);
+}
+
+pub(crate) fn a_restore_in_place_killed_at_every_write() {
+    let small = small(|_| {});
+    let folder = small.folder.path();
+    let expected = fingerprint(&small.data);
+    let asides = || -> Vec<PathBuf> {
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.to_string_lossy().contains(".replaced-")).collect()
+    };
+    let again = || {
+        fs::remove_dir_all(&small.data).unwrap();
+        asides().into_iter().for_each(|aside| fs::remove_dir_all(aside).unwrap());
+        let (code, said) = command_line(&small.vault, &["restore", "--in-place"]);
+        assert_eq!(code, 0, "{said}");
+        asides().into_iter().for_each(|aside| fs::remove_dir_all(aside).unwrap());
+        mistreat(&small.data);
+    };
+    again();
+    let line = ["restore", "--in-place"];
+    let calls = Calls::of(&small.vault, &line, &folder.join("calls"));
+    let mut killed = 0;
+    for (call, n) in calls.places(&["renameat2", "unlinkat", "linkat", "syncfs"]) {
+        let case = format!("{call} {n}");
+        again();
+        if !lives_killed_at(&small.vault, (&call, n), &line) {
+            killed += 1;
+            require_going_on(&small.vault, &line, &case);
+        }
+        let mut found = fingerprint(&small.data);
+        assert!(found.remove("a/deep/er/more").is_some(), "{case}: nobody asked for it to go");
+        assert_eq!(found, expected, "{case}");
+        // Everything that was replaced lies aside, once. So may what was made of it by half.
+        for (path, words) in [
+            ("text", "a mistake"),
+            ("a/link", "no link"),
+            ("empty", "no directory"),
+            ("z-also-one", "another file"),
+        ] {
+            let aside = asides().into_iter().map(|aside| aside.join(path));
+            let found: Vec<_> = aside.filter_map(|path| fs::read_to_string(path).ok()).collect();
+            let count = found.iter().filter(|found| *found == words).count();
+            assert_eq!(count, 1, "{case}: {path}: {found:?}");
+        }
+    }
+    calls.require_killed(killed);
 }

@@ -5,7 +5,7 @@
 
 use crate::cluster::{DIGEST, LEDGER, Server, Vault, booking, programs, scratch};
 use crate::common::WAIT;
-use crate::proof::command_line_of;
+use crate::proof::{command_line, command_line_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -28,6 +28,9 @@ const CALLS: &[&str] = &[
     "pwrite64",
     "mkdir",
     "mkdirat",
+    "linkat",
+    "lsetxattr",
+    "mknodat",
     "symlink",
     "symlinkat",
     "rename",
@@ -175,9 +178,8 @@ fn contents(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// Restores as a process of its own; `words` go to `strace`.
-fn restore_under(vault: &Vault, words: &[&str], target: &Path) -> bool {
-    let line = ["restore", "--latest", "--with-log", "--target", target.to_str().unwrap()];
+/// Runs our command line as a process of its own; `words` go to `strace`. Says whether it lived.
+fn lives_under(vault: &Vault, words: &[&str], line: &[&str]) -> bool {
     let mut command = command_line_of(vault, "strace");
     command.args(["-f", "-qq"]).args(words);
     command.arg(std::env::current_exe().unwrap()).args(line);
@@ -187,24 +189,63 @@ fn restore_under(vault: &Vault, words: &[&str], target: &Path) -> bool {
     output.status.success()
 }
 
-/// How often each call is made by one thread, at most.
-fn calls(vault: &Vault, target: &Path, log: &Path) -> BTreeMap<String, u64> {
-    let trace = format!("trace={}", CALLS.join(","));
-    assert!(restore_under(vault, &["-o", log.to_str().unwrap(), "-e", &trace], target));
-    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for line in fs::read_to_string(log).unwrap().lines() {
-        let Some((thread, rest)) = line.split_once(' ') else { continue };
-        let Some((call, _)) = rest.trim_start().split_once('(') else { continue };
-        if CALLS.contains(&call) {
-            *counts.entry((thread.to_owned(), call.to_owned())).or_default() += 1;
+/// Calls of one kind, the first to the last of one thread.
+pub(crate) struct Calls(BTreeMap<String, u64>);
+
+impl Calls {
+    /// Counts how often a command makes each call in one thread, at most.
+    pub(crate) fn of(vault: &Vault, line: &[&str], log: &Path) -> Calls {
+        let trace = format!("trace={}", CALLS.join(","));
+        assert!(lives_under(vault, &["-o", log.to_str().unwrap(), "-e", &trace], line));
+        let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for line in fs::read_to_string(log).unwrap().lines() {
+            let Some((thread, rest)) = line.split_once(' ') else { continue };
+            let Some((call, _)) = rest.trim_start().split_once('(') else { continue };
+            if CALLS.contains(&call) {
+                *counts.entry((thread.to_owned(), call.to_owned())).or_default() += 1;
+            }
         }
+        let mut most = BTreeMap::new();
+        for ((_, call), count) in counts {
+            let known: &mut u64 = most.entry(call).or_default();
+            *known = count.max(*known);
+        }
+        Calls(most)
     }
-    let mut most = BTreeMap::new();
-    for ((_, call), count) in counts {
-        let known: &mut u64 = most.entry(call).or_default();
-        *known = count.max(*known);
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.values().map(|n| *n as usize).sum()
     }
-    most
+
+    /// Those to be killed at today, spread over all, and the last of these kinds: the end is where
+    /// the order matters most.
+    pub(crate) fn places(&self, lasts: &[&str]) -> Vec<(String, u64)> {
+        let all = self.0.iter().flat_map(|(call, n)| (1..=*n).map(move |n| (call.clone(), n)));
+        let step = self.count().div_ceil(places());
+        let lasts = self.0.iter().filter(|(call, _)| lasts.contains(&call.as_str()));
+        let lasts = lasts.map(|(call, n)| (call.clone(), *n));
+        all.skip(step / 2).step_by(step).chain(lasts).collect()
+    }
+
+    /// So many of the places must have been met: threads share the work otherwise each time.
+    pub(crate) fn require_killed(&self, killed: usize) {
+        println!("killed {killed} times; {:?}", self.0);
+        assert!(killed >= places().min(self.count()) / 2, "killed {killed} times only");
+    }
+}
+
+/// The same command, undisturbed, goes on.
+pub(crate) fn require_going_on(vault: &Vault, line: &[&str], case: &str) {
+    let (code, said) = command_line(vault, line);
+    assert_eq!(code, 0, "{case}: gone on: {said}");
+}
+
+/// Runs a command that is killed when it makes the nth call of a kind. Says whether it lived.
+pub(crate) fn lives_killed_at(vault: &Vault, (call, n): (&str, u64), line: &[&str]) -> bool {
+    let inject = format!("inject={call}:signal=KILL:when={n}");
+    let trace = format!("trace={call}");
+    lives_under(vault, &["-o", "/dev/null", "-e", &trace, "-e", &inject], line)
 }
 
 pub(crate) fn a_restore_that_is_killed_at_every_write() {
@@ -221,22 +262,20 @@ pub(crate) fn a_restore_that_is_killed_at_every_write() {
     let digest = server.one(DIGEST);
     server.kill();
     let (whole, target) = (folder.path().join("whole"), folder.path().join("target"));
-    let calls = calls(&vault, &whole, &folder.path().join("calls"));
+    let line = |target: &Path| {
+        ["restore", "--latest", "--with-log", "--target", target.to_str().unwrap()]
+            .map(str::to_owned)
+    };
+    let (whole_line, line) = (line(&whole), line(&target));
+    let whole_line = whole_line.each_ref().map(String::as_str);
+    let line = line.each_ref().map(String::as_str);
+    let calls = Calls::of(&vault, &whole_line, &folder.path().join("calls"));
     let expected = contents(&whole);
-    let all: Vec<(&str, u64)> =
-        calls.iter().flat_map(|(call, n)| (1..=*n).map(move |n| (call.as_str(), n))).collect();
-    assert!(all.len() > 300, "{calls:?}");
-    let step = all.len().div_ceil(places());
-    // The last ones of each kind are the end of the restore, where the order matters most.
-    let lasts = calls.iter().map(|(call, n)| (call.as_str(), *n));
-    let lasts = lasts.filter(|(call, _)| ["write", "fsync", "unlink", "openat"].contains(call));
+    assert!(calls.count() > 300, "{} calls", calls.count());
     let mut killed = 0;
-    for (call, n) in all.iter().copied().skip(step / 2).step_by(step).chain(lasts) {
+    for (call, n) in calls.places(&["write", "fsync", "unlink", "openat"]) {
         let case = format!("{call} {n}");
-        let inject = format!("inject={call}:signal=KILL:when={n}");
-        let trace = format!("trace={call}");
-        let words = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
-        if restore_under(&vault, &words, &target) {
+        if lives_killed_at(&vault, (&call, n), &line) {
             // Threads share the work otherwise each time: this one did less of it.
             assert_eq!(contents(&target), expected, "{case}: not killed");
         } else {
@@ -245,13 +284,12 @@ pub(crate) fn a_restore_that_is_killed_at_every_write() {
                 fs::remove_dir_all(&target).unwrap();
                 continue;
             }
-            assert!(restore_under(&vault, &["-o", "/dev/null", "-e", "trace=none"], &target));
+            require_going_on(&vault, &line, &case);
             assert_eq!(contents(&target), expected, "{case}: gone on");
         }
         fs::remove_dir_all(&target).unwrap();
     }
-    println!("killed {killed} times; {calls:?}");
-    assert!(killed >= places().min(all.len()) / 2, "killed {killed} times only");
+    calls.require_killed(killed);
     let opened = Server::start(folder.path(), &whole, &["archive_mode=off"]);
     assert_eq!(opened.one(DIGEST), digest);
 }

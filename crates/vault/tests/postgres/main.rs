@@ -26,8 +26,11 @@ mod tls;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::{Command, ExitCode};
 
-/// The one that needs `strace`, too.
+/// Those that need `strace`, too.
 const RESTORE_KILLED: &str = "a_restore_killed_at_every_write_goes_on";
+const DIRECTORY_KILLED: &str = "a_directorys_restore_killed_at_every_write_goes_on";
+const IN_PLACE_KILLED: &str = "a_restore_in_place_killed_at_every_write_goes_on";
+const STRACED: &[&str] = &[RESTORE_KILLED, DIRECTORY_KILLED, IN_PLACE_KILLED];
 
 /// Those that need no server.
 const WITHOUT_SERVER: &[(&str, fn())] = &[
@@ -47,6 +50,8 @@ const WITHOUT_SERVER: &[(&str, fn())] = &[
         ahead::what_cannot_be_handed_over_is_no_end_of_the_log,
     ),
     ("what_is_fetched_ahead_goes_with_its_server", ahead::a_queue_goes_with_its_server),
+    (DIRECTORY_KILLED, directory::a_restore_killed_at_every_write),
+    (IN_PLACE_KILLED, directory::a_restore_in_place_killed_at_every_write),
     (
         "devices_are_no_obstacle_to_a_proof_of_restore",
         directory::devices_are_no_obstacle_to_a_proof,
@@ -130,7 +135,7 @@ fn main() -> ExitCode {
     }
     let no_strace = Command::new("strace").arg("-V").output().is_err();
     if no_strace {
-        println!("IGNORED {RESTORE_KILLED}: install the Debian package strace");
+        println!("IGNORED {}: install the Debian package strace", STRACED.join(", "));
     }
     let trial = |(name, test): &(&'static str, fn()), needs_server: bool| {
         let test = *test;
@@ -138,7 +143,7 @@ fn main() -> ExitCode {
             test();
             Ok::<(), Failed>(())
         };
-        let ignored = (missing && needs_server) || (no_strace && *name == RESTORE_KILLED);
+        let ignored = (missing && needs_server) || (no_strace && STRACED.contains(name));
         Trial::test(*name, run).with_ignored_flag(ignored)
     };
     let with = TESTS.iter().map(|test| trial(test, true));

@@ -241,7 +241,7 @@ fn owners_and_devices_that_may_not_be_given_are_noted() {
         assert!(found, "{path}: {:?}", report.notes);
     };
     noted("file", "could not be given to 0:0");
-    noted("null", "Operation not permitted");
+    noted("null", "only root can make");
     assert!(!report.is_complete());
     // A program of root's does not become one that runs as this user for everybody.
     request = restore_request(&folder.path().join("own"));
