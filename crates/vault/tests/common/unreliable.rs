@@ -111,7 +111,7 @@ impl Store for Unreliable {
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         self.fail(name)?;
-        if self.deletions.fetch_add(1, Ordering::SeqCst) % LIE_EVERY == 0 {
+        if self.deletions.fetch_add(1, Ordering::SeqCst).is_multiple_of(LIE_EVERY) {
             self.misdeeds.kept.fetch_add(1, Ordering::SeqCst);
             return Ok(());
         }
