@@ -1,9 +1,11 @@
 //! What fuzz targets need of readers that no other crate calls. Nothing else calls it.
 
+use crate::chain::RunId;
 use crate::keys::KeyRing;
 use crate::postgres::Lsn;
 use crate::store::ObjectName;
 use crate::wal;
+use std::fs::File;
 use std::ops::ControlFlow;
 
 /// Reads pages of a server's log, one after the other from a position on; how many records they
@@ -52,6 +54,36 @@ pub fn base_backup_message(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn base_backup_manifest(bytes: &[u8]) -> bool {
     crate::postgres::fuzzing::base_backup_manifest(bytes)
+}
+
+/// Reads half of a spool that holds these bytes: timeline, start and length of each frame.
+#[must_use]
+pub fn spool_frames(ring: &KeyRing, stream: &str, half: &[u8]) -> Vec<(u32, Lsn, usize)> {
+    wal::fuzzing::spool_frames(ring, stream, half)
+}
+
+/// A spool's frame of this round and timeline, whose seal is right.
+#[must_use]
+pub fn spool_frame(
+    ring: &KeyRing,
+    stream: &str,
+    round: (u64, u32),
+    stretch: (Lsn, Lsn),
+    bytes: &[u8],
+) -> Vec<u8> {
+    wal::fuzzing::spool_frame(ring, stream, round, stretch, bytes)
+}
+
+/// Reads what a machine remembers of a log; the same as it writes it.
+#[must_use]
+pub fn log_memory(text: &str) -> Option<((u32, Lsn, Lsn), String)> {
+    wal::fuzzing::log_memory(text)
+}
+
+/// Reads what a machine remembers of a backup's blocks: paths, and how many hashes each has.
+#[must_use]
+pub fn block_memory(file: File, run: [u8; 16], mode: &str) -> Option<Vec<(Vec<u8>, usize)>> {
+    crate::backup::hashes_in(file, &RunId(run), mode)
 }
 
 /// Reads the unwrapped keys of a repository.

@@ -5,6 +5,8 @@
 mod command_line;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "schedule/damage.rs"]
+mod damage;
 #[path = "schedule/disk.rs"]
 mod disk;
 #[path = "schedule/init.rs"]
@@ -50,6 +52,9 @@ const TESTS: &[(&str, fn())] = &[
         "a_backup_with_a_full_disk_goes_on_once_there_is_room",
         disk::a_backup_with_a_full_disk_goes_on_once_there_is_room,
     ),
+    ("a_removed_newest_backup_is_missed", damage::a_removed_newest_backup_is_missed),
+    ("a_flipped_bit_of_a_pack_is_named", damage::a_flipped_bit_of_a_pack_is_named),
+    ("reread_reads_what_seems_unchanged", damage::reread_reads_what_seems_unchanged),
     ("no_key_shows_in_what_commands_say", secrets::no_key_shows_in_what_commands_say),
     ("a_running_backup_shows_no_key", secrets::a_running_backup_shows_no_key),
     ("a_crash_leaves_no_core_dump", secrets::a_crash_leaves_no_core_dump),

@@ -32,10 +32,13 @@ pub(crate) static ALL: &[Target] = &[
     vault::key_texts::TARGET,
     vault::log_pages::TARGET,
     vault::log_piece::TARGET,
+    vault::memories::TARGET,
     vault::node::TARGET,
     vault::pack::TARGET,
     vault::postgres::TARGET,
     vault::proof::TARGET,
     vault::record::TARGET,
     vault::schedule::TARGET,
+    vault::spool::TARGET,
+    vault::wrapped_key::TARGET,
 ];

@@ -35,7 +35,10 @@ impl BlockMemory {
     /// Opens what is remembered of this run; nothing where it is another's, of another mode, or
     /// unreadable.
     pub(super) fn open(path: &Path, run: &RunId, mode: &str) -> Option<BlockMemory> {
-        let file = File::open(path).ok()?;
+        BlockMemory::of(File::open(path).ok()?, run, mode)
+    }
+
+    fn of(file: File, run: &RunId, mode: &str) -> Option<BlockMemory> {
         let size_bytes = file.metadata().ok()?.len();
         let mut tail = [0; 16];
         file.read_exact_at(&mut tail, size_bytes.checked_sub(16)?).ok()?;
@@ -66,6 +69,17 @@ impl BlockMemory {
         self.file.read_exact_at(&mut bytes, *at).ok()?;
         Some(bytes.as_chunks::<32>().0.to_vec())
     }
+}
+
+/// For fuzz targets: how many hashes a memory of this run has, in the files of its list. A list
+/// may name the same ones often: so many files are looked at.
+pub(crate) fn hashes_in(file: File, run: &RunId, mode: &str) -> Option<Vec<(Vec<u8>, usize)>> {
+    const FILES_MAX: usize = 16;
+    let memory = BlockMemory::of(file, run, mode)?;
+    let mut paths: Vec<&Vec<u8>> = memory.files.keys().collect();
+    paths.sort();
+    let count = |path: &&Vec<u8>| Some(((*path).clone(), memory.values(path)?.len()));
+    Some(paths.iter().take(FILES_MAX).filter_map(count).collect())
 }
 
 /// Writes the hashes of a backup that is being made.

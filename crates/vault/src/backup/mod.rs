@@ -14,6 +14,8 @@ mod read;
 mod scan;
 mod threads;
 
+pub(crate) use memory::hashes_in;
+
 pub use chunks::Counters;
 
 use crate::chain::{Backup, Body, Copied, Run, RunId, Skipped, Statistics, Subject};

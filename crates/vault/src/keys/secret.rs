@@ -152,12 +152,12 @@ mod tests {
         false
     }
 
-    /// Makes something that holds secrets, and says where they lie.
+    /// Makes something that holds secrets; it, and where they are.
     type Holder = fn() -> (Box<dyn Any>, Vec<u64>);
 
     #[test]
     fn nothing_of_a_dropped_secret_is_left() {
-        let mut holders: [Holder; 3] = [
+        let holders: [Holder; 3] = [
             || {
                 let secret = Secret32::random();
                 let at = address(&secret);
@@ -174,7 +174,7 @@ mod tests {
                 (Box::new(keys), at)
             },
         ];
-        for holder in &mut holders {
+        for holder in holders {
             let (secret, addresses) = holder();
             let before: Vec<_> = addresses.iter().map(|at| memory_at(*at).unwrap()).collect();
             assert!(before.iter().all(|bytes| *bytes != [0; 32]), "it is looked for elsewhere");

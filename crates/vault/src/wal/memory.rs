@@ -83,7 +83,8 @@ impl WalMemory {
     }
 }
 
-fn parse(text: &str) -> Option<(Timeline, Lsn, Lsn)> {
+/// What the line says.
+pub(super) fn parse(text: &str) -> Option<(Timeline, Lsn, Lsn)> {
     let mut words = text.trim().split(' ');
     let timeline = words.next()?.parse().ok()?;
     Some((timeline, Lsn::parse(words.next()?)?, Lsn::parse(words.next()?)?))

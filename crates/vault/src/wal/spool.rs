@@ -64,16 +64,18 @@ struct Gathered {
     bytes: Vec<u8>,
 }
 
-struct Frame {
-    round: u64,
-    timeline: Timeline,
-    start: Lsn,
-    end: Lsn,
-    length: u32,
+/// What stands before each piece.
+pub(super) struct Frame {
+    pub(super) round: u64,
+    pub(super) timeline: Timeline,
+    pub(super) start: Lsn,
+    pub(super) end: Lsn,
+    pub(super) length: u32,
 }
 
 impl Frame {
-    fn bytes(&self) -> [u8; FRAME_BYTES] {
+    /// As they are written.
+    pub(super) fn bytes(&self) -> [u8; FRAME_BYTES] {
         let mut bytes = [0; FRAME_BYTES];
         bytes[..8].copy_from_slice(&self.round.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.timeline.to_le_bytes());
@@ -94,6 +96,35 @@ impl Frame {
             length: short(28)?,
         })
     }
+}
+
+/// Reads bytes of a half, from an offset on.
+pub(super) type ReadHalf<'a> = &'a mut dyn FnMut(&mut [u8], u64) -> std::io::Result<()>;
+
+/// The frame at a place of a half, where there is one that is whole and authentic.
+pub(super) fn frame_at(
+    ring: &KeyRing,
+    stream: &str,
+    at: u64,
+    read: ReadHalf<'_>,
+) -> std::io::Result<Option<(Frame, Vec<u8>)>> {
+    let mut header = [0; FRAME_BYTES];
+    let begin = at + FRAME_BYTES as u64;
+    if begin > HALF_BYTES {
+        return Ok(None);
+    }
+    read(&mut header, at)?;
+    let Some(frame) = Frame::parse(&header) else { return Ok(None) };
+    if frame.length == 0 || begin + u64::from(frame.length) > HALF_BYTES {
+        return Ok(None);
+    }
+    let mut object = vec![0; frame.length as usize];
+    read(&mut object, begin)?;
+    let name = name_of(stream, frame.timeline, frame.start, frame.end);
+    // One that was torn by a crash was never acknowledged.
+    let bytes = open_object(ring, Kind::Spool, &name, object).ok();
+    let bytes = bytes.filter(|b| frame.start.0.checked_add(b.len() as u64) == Some(frame.end.0));
+    Ok(bytes.map(|bytes| (frame, bytes)))
 }
 
 /// How long a spool that is in use is waited for: one that has just ended may live on in a child
@@ -203,26 +234,9 @@ impl Spool {
         half: usize,
         at: u64,
     ) -> Result<Option<(Frame, Vec<u8>)>> {
-        let failed = || VaultError::file("read", self.path.clone());
-        let mut header = [0; FRAME_BYTES];
-        let begin = at + FRAME_BYTES as u64;
-        if begin > HALF_BYTES {
-            return Ok(None);
-        }
         let base = half as u64 * HALF_BYTES;
-        self.file.read_exact_at(&mut header, base + at).map_err(failed())?;
-        let Some(frame) = Frame::parse(&header) else { return Ok(None) };
-        if frame.length == 0 || begin + u64::from(frame.length) > HALF_BYTES {
-            return Ok(None);
-        }
-        let mut object = vec![0; frame.length as usize];
-        self.file.read_exact_at(&mut object, base + begin).map_err(failed())?;
-        let name = name_of(stream, frame.timeline, frame.start, frame.end);
-        // One that was torn by a crash was never acknowledged.
-        let bytes = open_object(ring, Kind::Spool, &name, object).ok();
-        let bytes =
-            bytes.filter(|b| frame.start.0.checked_add(b.len() as u64) == Some(frame.end.0));
-        Ok(bytes.map(|bytes| (frame, bytes)))
+        let mut read = |bytes: &mut [u8], at: u64| self.file.read_exact_at(bytes, base + at);
+        frame_at(ring, stream, at, &mut read).map_err(VaultError::file("read", self.path.clone()))
     }
 
     /// Makes room for so many bytes of a log; false where both halves hold what is not stored.
@@ -302,7 +316,7 @@ impl Spool {
 }
 
 /// What a frame takes.
-fn frame_bytes(length: u32) -> u64 {
+pub(super) fn frame_bytes(length: u32) -> u64 {
     (FRAME_BYTES as u64 + u64::from(length)).next_multiple_of(8)
 }
 

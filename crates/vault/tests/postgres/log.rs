@@ -2,6 +2,7 @@
 
 use crate::cluster::{DIGEST, LEDGER, Server, Vault, booking, scratch};
 use crate::common::WAIT;
+use crate::proof::command_line;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -187,6 +188,13 @@ pub(crate) fn every_removed_piece_is_missed() {
         fs::rename(&piece, &aside).unwrap();
         let report = vault.verify(Depth::Structure);
         assert!(!report.damaged_backups.is_empty(), "{}: {report:?}", piece.display());
+        let (code, said) = command_line(&vault, &["vault", "verify"]);
+        assert_eq!(code, 3, "{}: {said}", piece.display());
+        assert!(
+            said.contains("the log was acknowledged up to") || said.contains("cannot be opened"),
+            "{said}"
+        );
+        assert!(said.contains("backups that lost something"), "{said}");
         // And nobody opens the database in silence without it.
         let planned = vault.plan(Target::Latest);
         assert!(planned.is_err(), "{}", piece.display());
@@ -198,6 +206,9 @@ pub(crate) fn every_removed_piece_is_missed() {
         fs::write(&piece, &altered).unwrap();
         let report = vault.verify(Depth::Bytes);
         assert!(!report.damaged_backups.is_empty(), "{}: {report:?}", piece.display());
+        let (code, said) = command_line(&vault, &["vault", "verify", "--bytes"]);
+        let name = piece.file_name().unwrap().to_str().unwrap();
+        assert!(code == 3 && said.contains(name), "{}: {said}", piece.display());
         fs::write(&piece, &bytes).unwrap();
     }
 }

@@ -315,7 +315,9 @@ pub(crate) fn a_damaged_increment_is_found() {
         let report = vault.verify(Depth::Bytes);
         assert!(report.damaged_backups.contains(&second), "{report:?}");
         let (code, said) = command_line(&vault, &["vault", "verify", "--bytes"]);
-        assert_eq!(code, 3, "{said}");
+        let name = pack.file_name().unwrap().to_str().unwrap();
+        assert!(code == 3 && said.contains(name), "{name}: {said}");
+        assert!(said.contains(&format!("lost something: {second}")), "{said}");
         fs::write(&pack, bytes).unwrap();
     }
     // A pack of the first backup, which both increments stand on.
@@ -327,4 +329,8 @@ pub(crate) fn a_damaged_increment_is_found() {
     let report = vault.verify(Depth::Bytes);
     assert!(report.damaged_backups.contains(&second), "{report:?}");
     assert!(report.damaged_backups.contains(&third), "{report:?}");
+    let (code, said) = command_line(&vault, &["vault", "verify", "--bytes"]);
+    let name = largest.file_name().unwrap().to_str().unwrap();
+    assert!(code == 3 && said.contains(name), "{name}: {said}");
+    assert!(said.contains(&format!("{second}, {third}")), "{said}");
 }
