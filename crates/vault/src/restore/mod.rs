@@ -9,6 +9,7 @@ mod threads;
 mod walk;
 
 pub use contents::dump;
+pub(crate) use walk::name_of_single;
 
 use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::Backup;

@@ -69,13 +69,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let relative = self.relative(path).to_vec();
         let is_single = relative.is_empty() && !matches!(top.kind, EntryKind::Directory { .. });
         match is_single {
-            true if entry.name.is_empty() => {
-                let origin = self.backup.origin.as_bytes();
-                let name = split(origin).1;
-                let usable = !name.is_empty() && name != b".." && name != b".";
-                if usable { name.to_vec() } else { b"restored".to_vec() }
-            }
-            true => entry.name.clone(),
+            true => name_of_single(&self.backup.origin, entry),
             false => relative,
         }
     }
@@ -359,4 +353,15 @@ fn is_right(parent: &OwnedFd, name: &[u8], kind: &EntryKind) -> bool {
 fn gone() -> VaultError {
     let what = "the number of writers, all of which ended early,".to_owned();
     VaultError::Limit { what, limit: 0 }
+}
+
+/// The name under which a restored file lies that is all that was asked for: the top of a backup
+/// of one file has none of its own.
+pub(crate) fn name_of_single(origin: &str, entry: &Entry) -> Vec<u8> {
+    if !entry.name.is_empty() {
+        return entry.name.clone();
+    }
+    let name = split(origin.as_bytes()).1;
+    let usable = !name.is_empty() && name != b".." && name != b".";
+    if usable { name.to_vec() } else { b"restored".to_vec() }
 }
