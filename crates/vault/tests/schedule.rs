@@ -3,6 +3,8 @@
 
 #[path = "common/command_line.rs"]
 mod command_line;
+#[path = "schedule/images.rs"]
+mod images;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
@@ -22,6 +24,7 @@ const TESTS: &[(&str, fn())] = &[
     ("two_machines_on_one_repository_hurt_nothing", two_machines_on_one_repository_hurt_nothing),
     ("beside_what_a_killed_runner_left_none_begins", beside_what_a_killed_runner_left_none_begins),
     ("a_signal_lets_the_run_under_way_end", a_signal_lets_the_run_under_way_end),
+    ("an_image_is_backed_up_by_hand_and_on_schedule", images::by_hand_and_on_schedule),
 ];
 
 fn main() -> ExitCode {

@@ -6,6 +6,7 @@ mod common;
 mod crashes;
 mod damage;
 mod flips;
+mod images;
 mod keys;
 
 use common::*;
