@@ -5,14 +5,15 @@ use crate::blobs::{Blobs, ReadBuffers};
 use crate::chain::Backup;
 use crate::chunk::{BlobKind, ChunkId};
 use crate::error::{Result, VaultError};
-use crate::source::{FileToRead, Place, ScanContext, ScanEvent, ScanSink, Source, inode};
+use crate::source::inode::{self, Seen};
+use crate::source::{FileToRead, Place, ScanContext, ScanEvent, ScanSink, Source};
 use crate::tree::{
     Content, DirectoryBuilder, Entry, EntryKind, Extent, Metadata, Node, NodeRef, NodeSink, Stamp,
     Step, Walk, canonical, each_extents, entry_hash,
 };
+use rustix::fs::SeekFrom;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -124,7 +125,8 @@ impl HashSink {
         }
     }
 
-    fn file(&mut self, file: &FileToRead) -> std::io::Result<Entry> {
+    /// Reads a file that was listed. `seen` is what whoever opened it knows of it.
+    fn file(&mut self, file: &FileToRead, seen: Option<Seen>) -> std::io::Result<Entry> {
         let open = match &file.place {
             Place::Open(open) => Arc::clone(open),
             Place::In(directory) => Arc::new(inode::open_file(directory, &file.name)?),
@@ -133,20 +135,33 @@ impl HashSink {
         let mut hasher = blake3::Hasher::new();
         let mut size_bytes = 0;
         self.buffer.resize(BUFFER_BYTES, 0);
-        let mut input: &File = &open;
         loop {
-            let read = input.read(&mut self.buffer)?;
+            // Whoever opened it may have gone to its end to see where that is.
+            let read = open.read_at(&mut self.buffer, size_bytes)?;
             if read == 0 {
                 break;
             }
             hasher.update(&self.buffer[..read]);
             size_bytes += read as u64;
         }
-        let seen = inode::look_open(&open)?;
+        let seen = seen.map_or_else(|| inode::look_open(&open), Ok)?;
         let content = Content::Inline(vec![Extent::Hole { bytes: size_bytes }]);
         let kind = EntryKind::File { size_bytes, root: *hasher.finalize().as_bytes(), content };
         let (name, meta) = (file.name.clone(), seen.metadata(xattrs));
         Ok(Entry { name, meta, kind, stamp: Stamp::default() })
+    }
+}
+
+impl HashSink {
+    fn take(&mut self, file: &FileToRead, seen: Option<Seen>) -> Result<()> {
+        match self.file(file, seen) {
+            Ok(entry) => self.place(entry),
+            Err(error) => {
+                let path = String::from_utf8_lossy(&file.path).into_owned();
+                self.skipped.push((path, error.to_string()));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -168,14 +183,11 @@ impl ScanSink for HashSink {
                 self.place(Entry { name, meta, kind, stamp: Stamp::default() })
             }
             ScanEvent::Ready(entry) => self.place(*entry),
-            ScanEvent::Read(file) => match self.file(&file) {
-                Ok(entry) => self.place(entry),
-                Err(error) => {
-                    let path = String::from_utf8_lossy(&file.path).into_owned();
-                    self.skipped.push((path, error.to_string()));
-                    Ok(())
-                }
-            },
+            ScanEvent::Read(file) => self.take(&file, None),
+            // An image that stands still.
+            ScanEvent::Live(live) if matches!(live.file.place, Place::Open(_)) => {
+                self.take(&live.file, Some(live.file.seen))
+            }
             ScanEvent::Live(_) | ScanEvent::Placed { .. } => {
                 let what = "a running database cannot be compared; compare a restored one";
                 Err(VaultError::Refused(what.to_owned()))
@@ -225,34 +237,30 @@ fn differences(
 
 /// What differs in an entry that both sides have.
 fn describe(blobs: &Blobs, entry: &Entry, root: &Path, path: &[u8]) -> Result<String> {
-    let path = root.join(crate::source::directory::path_of(path));
+    // Joined to nothing, a file's path would end in a slash and name no file.
+    let path = match path {
+        [] => root.to_owned(),
+        path => root.join(crate::source::directory::path_of(path)),
+    };
     let EntryKind::File { size_bytes, .. } = &entry.kind else {
         return Ok("differs in kind or metadata".to_owned());
     };
     let Ok(file) = File::open(&path) else { return Ok("differs".to_owned()) };
-    let live_bytes = file.metadata().map_err(VaultError::file("look at", path.clone()))?.len();
+    // A device says its length only so.
+    let live_bytes = rustix::fs::seek(&file, SeekFrom::End(0));
+    let live_bytes = live_bytes.map_err(|e| VaultError::file("look at", path.clone())(e.into()))?;
     let mut stretches: Vec<String> = Vec::new();
     let mut found = Vec::new();
     let mut buffers = ReadBuffers::default();
     each_extents(blobs, &entry.kind, &mut buffers, |buffers, mut offset, extents| {
         for extent in extents {
-            if let Extent::Data { id, bytes } = extent {
-                found.resize(*bytes as usize, 0);
-                let same = file.read_exact_at(&mut found, offset).is_ok()
-                    && ChunkId::of(blobs.chunk_id_key(), BlobKind::Data, &found) == *id;
-                if !same && stretches.len() < STRETCHES_MAX {
-                    stretches.push(format!("{offset}..{}", offset + u64::from(*bytes)));
-                }
+            let end = offset + extent.bytes();
+            if stretches.len() < STRETCHES_MAX
+                && !is_same(blobs, buffers, &file, &mut found, (offset, extent))?
+            {
+                stretches.push(format!("{offset}..{end}"));
             }
-            if let Extent::Part { bytes, .. } = extent {
-                found.resize(*bytes as usize, 0);
-                let read = file.read_exact_at(&mut found, offset).is_ok();
-                let same = blobs.read_part(extent, buffers, |p| read && p == found)?;
-                if !same && stretches.len() < STRETCHES_MAX {
-                    stretches.push(format!("{offset}..{}", offset + u64::from(*bytes)));
-                }
-            }
-            offset += extent.bytes();
+            offset = end;
         }
         Ok(())
     })?;
@@ -260,5 +268,37 @@ fn describe(blobs: &Blobs, entry: &Entry, root: &Path, path: &[u8]) -> Result<St
         (true, true) => "differs in metadata".to_owned(),
         (true, false) => format!("has {live_bytes} bytes, {size_bytes} in the backup"),
         (false, _) => format!("differs in bytes {}", stretches.join(", ")),
+    })
+}
+
+/// Whether a live file has at an offset what the extent says.
+fn is_same(
+    blobs: &Blobs,
+    buffers: &mut ReadBuffers,
+    file: &File,
+    found: &mut Vec<u8>,
+    (offset, extent): (u64, &Extent),
+) -> Result<bool> {
+    let read = |found: &mut Vec<u8>, at: u64, bytes: u64| {
+        found.resize(bytes as usize, 0);
+        file.read_exact_at(found, at).is_ok()
+    };
+    Ok(match extent {
+        Extent::Data { id, bytes } => {
+            read(found, offset, u64::from(*bytes))
+                && ChunkId::of(blobs.chunk_id_key(), BlobKind::Data, found) == *id
+        }
+        Extent::Part { bytes, .. } => {
+            let was_read = read(found, offset, u64::from(*bytes));
+            blobs.read_part(extent, buffers, |part| was_read && part == found)?
+        }
+        Extent::Hole { bytes } => {
+            let end = offset + bytes;
+            let mut parts = (offset..end).step_by(BUFFER_BYTES);
+            parts.all(|at| {
+                read(found, at, (end - at).min(BUFFER_BYTES as u64))
+                    && found.iter().all(|b| *b == 0)
+            })
+        }
     })
 }

@@ -9,6 +9,8 @@ mod common;
 mod damage;
 #[path = "schedule/disk.rs"]
 mod disk;
+#[path = "schedule/images.rs"]
+mod images;
 #[path = "schedule/init.rs"]
 mod init;
 #[path = "schedule/keys.rs"]
@@ -58,6 +60,7 @@ const TESTS: &[(&str, fn())] = &[
     ("no_key_shows_in_what_commands_say", secrets::no_key_shows_in_what_commands_say),
     ("a_running_backup_shows_no_key", secrets::a_running_backup_shows_no_key),
     ("a_crash_leaves_no_core_dump", secrets::a_crash_leaves_no_core_dump),
+    ("an_image_is_backed_up_by_hand_and_on_schedule", images::by_hand_and_on_schedule),
 ];
 
 fn main() -> ExitCode {

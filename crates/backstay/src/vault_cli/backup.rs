@@ -1,4 +1,4 @@
-//! `backup`: backs up a directory, a file, or a command's output.
+//! `backup`: backs up a directory, a file, a command's output, a database or a disk image.
 
 use super::cluster;
 use super::opening::{RepositoryArgs, host, protect_memory, workers};
@@ -11,20 +11,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent};
+use vault::backup::{BackupOutcome, BackupRequest, Counters, Parent, Since};
 use vault::postgres::{ConnInfo, PostgresSource, ReplicatedSource};
 use vault::source::Source;
 use vault::source::command::CommandSource;
 use vault::source::directory::DirectorySource;
+use vault::source::image::{DirtyMap, ImageSource};
 use vault::{Result, VaultError};
 
-/// Back up a directory, a file, or a command's output.
+/// Back up a directory, a file, a command's output, a database or a disk image.
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     #[command(flatten)]
     pub(crate) opening: RepositoryArgs,
     /// The directory or file.
-    #[arg(required_unless_present_any = ["command", "postgres"], conflicts_with = "command")]
+    #[arg(required_unless_present_any = ["command", "postgres", "image"], conflicts_with = "command")]
     pub(crate) path: Option<PathBuf>,
     /// A shell command whose standard output is backed up. If it fails, so does the backup.
     #[arg(long, value_name = "COMMAND", requires = "name")]
@@ -38,6 +39,13 @@ pub(crate) struct BackupArgs {
     /// out of reach. The role needs the right to replicate only; every backup reads everything.
     #[arg(long, requires = "postgres")]
     pub(crate) over_replication: bool,
+    /// A raw disk image or a block device that nobody writes meanwhile: read in blocks of 64 KiB,
+    /// of which those that changed are stored.
+    #[arg(long, value_name = "PATH",
+        conflicts_with_all = ["command", "path", "postgres", "exclude", "one_file_system"])]
+    pub(crate) image: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dirty: DirtyArgs,
     /// The source's name in the repository; the path where none is given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -56,6 +64,45 @@ pub(crate) struct BackupArgs {
     /// Run after the backup, whatever happened; a failure fails it.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) after: Option<String>,
+}
+
+/// What a hypervisor says of what changed in an image.
+#[derive(Debug, Args)]
+pub(crate) struct DirtyArgs {
+    /// What may have changed in the image since the backup of `--since`; the rest is not read.
+    /// What `nbdinfo --json --map=qemu:dirty-bitmap:NAME URI` prints, or lines: `size BYTES`, an
+    /// `OFFSET LENGTH` for each stretch, `end`. It is read after the hook `--before`.
+    #[arg(long, value_name = "MAP", requires_all = ["image", "since"], conflicts_with = "reread")]
+    pub(crate) dirty: Option<PathBuf>,
+    /// The backup with which the map begins, by number or root; it must be the newest.
+    #[arg(long, value_name = "BACKUP", requires = "dirty")]
+    pub(crate) since: Option<String>,
+    /// How many percent of the blocks that the map calls clean are read all the same and compared
+    /// with that backup. One that changed fails the backup.
+    #[arg(long, value_name = "PERCENT", default_value_t = 1, requires = "dirty",
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) verify_sample: u8,
+}
+
+impl DirtyArgs {
+    fn map(&self) -> Option<DirtyMap> {
+        let path = self.dirty.clone()?;
+        Some(DirtyMap { path, sample_percent: self.verify_sample })
+    }
+
+    /// With which backup the source is compared.
+    fn parent(&self, reread: bool) -> Result<Parent> {
+        match &self.since {
+            None if reread => Ok(Parent::None),
+            None => Ok(Parent::Newest),
+            Some(text) => Since::parse(text).map(Parent::Since).ok_or_else(|| {
+                VaultError::Refused(format!(
+                    "`{text}` is neither the number nor the root of a backup; `backstay vault \
+                     list` shows both"
+                ))
+            }),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,13 +134,14 @@ struct Shown {
 pub(crate) fn run(args: &BackupArgs, output: Output) -> CliResult {
     protect_memory();
     let (source, name) = source(args)?;
+    let parent = args.dirty.parent(args.reread)?;
     let mut repository = args.opening.open_whoever_is_silent()?;
     let counters = Arc::new(Counters::default());
     let request = BackupRequest {
         name,
         host: host(),
         source: &*source,
-        parent: if args.reread { Parent::None } else { Parent::Newest },
+        parent,
         workers: workers(),
         before: args.before.clone(),
         after: args.after.clone(),
@@ -129,12 +177,15 @@ fn source(args: &BackupArgs) -> Result<(Box<dyn Source>, String)> {
         };
         return Ok((source, name.clone()));
     }
-    let path = args.path.as_ref();
+    let path = args.image.as_ref().or(args.path.as_ref());
     let path = path.ok_or_else(|| VaultError::Refused("say what to back up".to_owned()))?;
     let path = std::path::absolute(path).map_err(VaultError::file("find", path.clone()))?;
     let name = args.name.clone().unwrap_or_else(|| path.display().to_string());
-    let source = DirectorySource::new(&path, &args.exclude, args.one_file_system)?;
-    Ok((Box::new(source), name))
+    let source: Box<dyn Source> = match args.image {
+        Some(_) => Box::new(ImageSource::new(&path, args.dirty.map())?),
+        None => Box::new(DirectorySource::new(&path, &args.exclude, args.one_file_system)?),
+    };
+    Ok((source, name))
 }
 
 fn shown(outcome: &BackupOutcome, took: Duration, head: String) -> Shown {

@@ -6,13 +6,16 @@ use super::{CliResult, EXIT_FOUND};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use vault::chain::Backup;
 use vault::postgres::ConnInfo;
 use vault::postgres::equality::{self, Equality};
 use vault::repository::Repository;
+use vault::source::Source;
 use vault::source::directory::DirectorySource;
+use vault::source::image::ImageSource;
 
 /// Compare live data with a backup, to the bit: a directory, or a running database server.
 #[derive(Debug, Args)]
@@ -21,7 +24,7 @@ pub(crate) struct CompareArgs {
     pub(crate) opening: RepositoryArgs,
     #[command(flatten)]
     pub(crate) which: Which,
-    /// The live directory; where the backup came from if none is given.
+    /// The live directory, file or disk image; where the backup came from if none is given.
     pub(crate) path: Option<PathBuf>,
     /// A running server on this machine, primary or standby, as `host=/run/postgresql
     /// user=postgres`: its pages are compared with the backup's.
@@ -54,8 +57,12 @@ pub(crate) fn run(args: &CompareArgs, output: Output) -> CliResult {
         return server(&repository, (seq, backup), connection, output);
     }
     let path = args.path.clone().unwrap_or_else(|| PathBuf::from(&backup.origin));
-    let source = DirectorySource::new(&path, &args.exclude, false)?;
-    let found = vault::compare::compare(&repository.blobs()?, backup, &source, &path)?;
+    let is_device = std::fs::metadata(&path).is_ok_and(|m| m.file_type().is_block_device());
+    let source: Box<dyn Source> = match is_device {
+        true => Box::new(ImageSource::new(&path, None)?),
+        false => Box::new(DirectorySource::new(&path, &args.exclude, false)?),
+    };
+    let found = vault::compare::compare(&repository.blobs()?, backup, &*source, &path)?;
     let shown = Shown {
         equal: found.is_equal(),
         backup: seq,

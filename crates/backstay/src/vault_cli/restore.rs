@@ -6,6 +6,7 @@ use super::{CliResult, EXIT_FOUND};
 use clap::Args;
 use serde::Serialize;
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -189,6 +190,14 @@ fn places(args: &RestoreArgs, backup: &Backup) -> Result<(PathBuf, Option<PathBu
         return Err(VaultError::Refused(what.to_owned()));
     }
     let origin = PathBuf::from(&backup.origin);
+    if fs::metadata(&origin).is_ok_and(|m| m.file_type().is_block_device()) {
+        let what = format!(
+            "{} is a block device: in its place there would be a file. Give --target, or write \
+             --stdout to the device",
+            origin.display()
+        );
+        return Err(VaultError::Refused(what));
+    }
     let parent = |path: &Path| {
         let found = path.parent().map(PathBuf::from);
         found.ok_or_else(|| VaultError::Refused("give --target for this path".to_owned()))

@@ -1,12 +1,12 @@
 //! Files whose bytes come in one stream, in an order that is the sender's: they are read as they
 //! come, in parts that several threads seal, and take their places in the tree once all are here.
 
-use super::blocks::{BLOCK_BYTES, BlockInput, OldBlocks};
+use super::blocks::{BlockInput, OldBlocks};
 use super::chunks::stopped;
 use super::scan::{Dispatcher, Item, Task};
 use crate::error::{Result, VaultError};
-use crate::source::AheadFile;
 use crate::source::directory::path_of;
+use crate::source::{AheadFile, BlockRules};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -35,10 +35,11 @@ impl Dispatcher<'_> {
     /// Reads a file out of the stream and hands out its parts.
     pub(super) fn take_ahead(&mut self, file: AheadFile, input: &mut dyn Read) -> Result<()> {
         let AheadFile { path, size_bytes, meta, old } = file;
+        let block_bytes = BlockRules::PAGES.block_bytes;
         let old = match &old {
             Some(entry) => {
                 let values = self.shared.known_values(&path);
-                OldBlocks::of(&self.shared.blobs, entry, values, None)?.map(Arc::new)
+                OldBlocks::of(&self.shared.blobs, entry, block_bytes, values, None)?.map(Arc::new)
             }
             None => None,
         };
@@ -54,7 +55,7 @@ impl Dispatcher<'_> {
             if self.shared.is_stopped() {
                 return Err(stopped());
             }
-            let (is_only, old) = (size_bytes <= BLOCK_BYTES, old.clone());
+            let (is_only, old) = (size_bytes <= block_bytes, old.clone());
             self.task(Task::Bytes { slot, part, bytes, is_only, old })?;
         }
         Ok(())

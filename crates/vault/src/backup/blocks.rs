@@ -4,20 +4,19 @@
 //! the file's root costs no second pass.
 
 use super::content::SegmentHashes;
-use super::read::{ReadFailure, Reader, fill_at};
+use super::read::{ReadFailure, Reader, ZEROS, data_from, fill_at};
 use crate::blobs::{Blobs, ReadBuffers};
-use crate::chunk::{BlobKind, ChunkId};
-use crate::error::Result;
+use crate::chunk::{BlobKind, CHUNK_BYTES_MAX, ChunkId};
+use crate::error::{Result, VaultError};
+use crate::source::{BlockRules, Stretches};
 use crate::tree::{Entry, EntryKind, Extent, each_extents};
 use blake3::hazmat::HasherExt;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 
-/// Bytes of a block: a power of two, as BLAKE3's tree wants it.
-pub(super) const BLOCK_BYTES: u64 = 8192;
-/// Changed blocks gathered into one chunk.
-const CHUNK_BLOCKS: usize = 32;
+/// Changed blocks are gathered into chunks of so many bytes.
+const GATHERED_BYTES: usize = CHUNK_BYTES_MAX;
 /// How much is read at once.
 const WINDOW_BYTES: usize = 1 << 20;
 /// A file of which more than this share of the blocks are extents of their own is stored anew:
@@ -28,11 +27,20 @@ const SCATTERED_QUARTERS: u64 = 3;
 pub(super) trait BlockInput {
     /// Reads from an offset on, until the buffer is full or the file ends.
     fn fill_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// The next stretch before `end` that is no hole: where it begins and ends.
+    fn data_from(&self, at: u64, end: u64) -> io::Result<(u64, u64)> {
+        Ok((at, end))
+    }
 }
 
 impl BlockInput for File {
     fn fill_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         fill_at(self, at, buffer)
+    }
+
+    fn data_from(&self, at: u64, end: u64) -> io::Result<(u64, u64)> {
+        data_from(self, at, end)
     }
 }
 
@@ -44,9 +52,20 @@ pub(super) struct OldBlocks {
     extents: Vec<(u64, Extent)>,
     /// The hashes, where they are remembered; else the parent's blocks are read for them.
     values: Option<Vec<Value>>,
-    /// The blocks that may differ, in order, where that is known; with the hashes only.
-    changed: Option<Vec<u32>>,
+    /// What may differ, where that is known; with the hashes only.
+    changed: Option<Stretches>,
+    block_bytes: u64,
     size_bytes: u64,
+}
+
+/// What is to be read of a file, and how.
+pub(super) struct Stretch<'a> {
+    pub(super) file: &'a dyn BlockInput,
+    pub(super) old: Option<&'a OldBlocks>,
+    pub(super) range: std::ops::Range<u64>,
+    /// Whether the file has one block at most.
+    pub(super) is_only: bool,
+    pub(super) rules: &'a BlockRules,
 }
 
 /// What reading a stretch gave.
@@ -84,8 +103,9 @@ impl OldBlocks {
     pub(super) fn of(
         blobs: &Blobs,
         entry: &Entry,
+        block_bytes: u64,
         remembered: Option<Vec<Value>>,
-        changed: Option<Vec<u32>>,
+        changed: Option<Stretches>,
     ) -> Result<Option<OldBlocks>> {
         let EntryKind::File { size_bytes, root, .. } = &entry.kind else { return Ok(None) };
         let mut extents = Vec::new();
@@ -103,24 +123,24 @@ impl OldBlocks {
             Err(error) if error.is_damage() => return Ok(None),
             Err(error) => return Err(error),
         }
-        let blocks = size_bytes.div_ceil(BLOCK_BYTES);
+        let blocks = size_bytes.div_ceil(block_bytes);
         if blocks > 64 && extents.len() as u64 * 4 > blocks * SCATTERED_QUARTERS {
             return Ok(None);
         }
         let fits = |v: &Vec<Value>| v.len() as u64 == blocks && root_of(v) == *root;
         let values = remembered.filter(fits);
         let changed = changed.filter(|_| values.is_some());
-        Ok(Some(OldBlocks { extents, values, changed, size_bytes: *size_bytes }))
+        Ok(Some(OldBlocks { extents, values, changed, block_bytes, size_bytes: *size_bytes }))
     }
 
     /// Whether the block at `offset` is known to be the parent's without reading it. Not a file's
     /// last or only one: its hash depends on how long the file is now.
     fn is_same(&self, offset: u64, is_only: bool) -> bool {
-        let whole_in_both = offset + BLOCK_BYTES <= self.size_bytes;
-        let Some(changed) = self.changed.as_ref().filter(|_| whole_in_both) else { return false };
-        let number = u32::try_from(offset / BLOCK_BYTES);
-        let may_differ = number.is_ok_and(|number| changed.binary_search(&number).is_ok());
-        !is_only && self.size_bytes > BLOCK_BYTES && !may_differ
+        let end = offset + self.block_bytes;
+        let Some(changed) = self.changed.as_ref().filter(|_| end <= self.size_bytes) else {
+            return false;
+        };
+        !is_only && self.size_bytes > self.block_bytes && !changed.touches(offset, end)
     }
 
     /// The stored place of a block, where one extent holds it whole.
@@ -148,13 +168,13 @@ impl OldBlocks {
         end: u64,
     ) -> Result<Vec<Option<Value>>> {
         let end = end.min(self.size_bytes);
-        let is_only = self.size_bytes <= BLOCK_BYTES;
+        let is_only = self.size_bytes <= self.block_bytes;
         let mut found = Vec::new();
         let mut at = offset;
         while at < end {
-            let bytes = BLOCK_BYTES.min(self.size_bytes - at) as u32;
+            let bytes = self.block_bytes.min(self.size_bytes - at) as u32;
             let value = match &self.values {
-                Some(values) => values.get((at / BLOCK_BYTES) as usize).copied(),
+                Some(values) => values.get((at / self.block_bytes) as usize).copied(),
                 None => match self.place(at, bytes) {
                     None => None,
                     Some(place) => {
@@ -168,7 +188,7 @@ impl OldBlocks {
                 },
             };
             found.push(value);
-            at += BLOCK_BYTES;
+            at += self.block_bytes;
         }
         Ok(found)
     }
@@ -193,7 +213,7 @@ impl Gathered {
         let (chunk, from) = (self.chunks.len(), self.open.len() as u32);
         self.placed.push(Placed::New { chunk, from, bytes: block.len() as u32 });
         self.open.extend_from_slice(block);
-        if self.open.len() >= CHUNK_BLOCKS * BLOCK_BYTES as usize {
+        if self.open.len() >= GATHERED_BYTES {
             self.close(reader)?;
         }
         Ok(())
@@ -254,66 +274,96 @@ fn join(last: &mut Extent, next: &Extent) -> bool {
     }
 }
 
+/// What has been read of a stretch so far.
+struct Progress {
+    /// The parent's hashes.
+    known: Vec<Option<Value>>,
+    values: Vec<Value>,
+    gathered: Gathered,
+    usable: HashMap<ChunkId, bool>,
+    at: u64,
+}
+
+impl Progress {
+    fn push(&mut self, value: Value, place: Extent) {
+        self.values.push(value);
+        self.gathered.placed.push(Placed::Old(place));
+        self.at += place.bytes();
+    }
+}
+
+impl Stretch<'_> {
+    fn is_same(&self, offset: u64) -> bool {
+        self.old.is_some_and(|old| old.is_same(offset, self.is_only))
+    }
+
+    /// Bytes of whole blocks from `at` on that lie in a hole, and where the data behind them ends.
+    fn hole(&self, at: u64) -> io::Result<(u64, u64)> {
+        if !self.rules.holes {
+            return Ok((0, self.range.end));
+        }
+        let (data, end) = self.file.data_from(at, self.range.end)?;
+        let hole = match data >= self.range.end {
+            true => self.range.end - at,
+            false => (data - at) / self.rules.block_bytes * self.rules.block_bytes,
+        };
+        Ok((hole, end))
+    }
+
+    /// How much is read at once from `at` on: up to the next hole, and to the next block that
+    /// need not be read.
+    fn window(&self, at: u64, data_end: u64) -> usize {
+        let block = self.rules.block_bytes;
+        let end = self.range.end.min(at + WINDOW_BYTES as u64);
+        let mut upto = (at + block).min(end);
+        while upto < end.min(data_end) && !self.is_same(upto) {
+            upto = (upto + block).min(end);
+        }
+        (upto - at) as usize
+    }
+}
+
 impl Reader<'_> {
-    /// Reads the blocks from `offset` to `end`. Where the file has become shorter, so is what is
-    /// read: its owner's log tells the rest.
+    /// Reads blocks. Where the file has become shorter, so is what is read: its owner's log
+    /// tells the rest.
     pub(super) fn blocks(
         &mut self,
-        file: &dyn BlockInput,
-        old: Option<&OldBlocks>,
-        range: std::ops::Range<u64>,
-        is_only: bool,
+        stretch: &Stretch<'_>,
     ) -> std::result::Result<BlocksRead, ReadFailure> {
         let shared = self.writer.shared;
+        let Stretch { file, range, rules, .. } = stretch;
         let mut buffers = ReadBuffers::default();
-        let known = match old {
+        let known = match stretch.old {
             Some(old) => old.values(&shared.blobs, &mut buffers, range.start, range.end)?,
             None => Vec::new(),
         };
         let mut window = std::mem::take(&mut self.window);
         window.resize(WINDOW_BYTES.max(window.len()), 0);
-        let mut values: Vec<Value> = Vec::new();
-        let mut gathered = Gathered::default();
-        let mut usable: HashMap<ChunkId, bool> = HashMap::new();
-        let mut at = range.start;
-        while at < range.end {
+        let (values, gathered, usable) = (Vec::new(), Gathered::default(), HashMap::new());
+        let mut progress = Progress { known, values, gathered, usable, at: range.start };
+        while progress.at < range.end {
             if shared.is_stopped() {
                 return Err(super::chunks::stopped().into());
             }
-            if let Some((value, extent)) = self.same(old, &known, &values, at, range.end, is_only)
-                && self.is_usable(&extent, &mut usable)?
-            {
-                values.push(value);
-                gathered.placed.push(Placed::Old(extent));
-                at += BLOCK_BYTES;
+            if self.unread(stretch, &mut progress)? {
                 continue;
             }
-            // Up to the next block that need not be read.
-            let window_end = range.end.min(at + WINDOW_BYTES as u64);
-            let mut upto = (at + BLOCK_BYTES).min(window_end);
-            while upto < window_end && !old.is_some_and(|old| old.is_same(upto, is_only)) {
-                upto = (upto + BLOCK_BYTES).min(window_end);
+            let at = progress.at;
+            let (hole, data_end) = stretch.hole(at).map_err(|error| located(at, error))?;
+            if hole > 0 {
+                let block = hole.min(rules.block_bytes);
+                self.block(stretch, &mut progress, &ZEROS[..block as usize])?;
+                continue;
             }
-            let want = (upto - at) as usize;
-            let length = file.fill_at(at, &mut window[..want])?;
+            let want = stretch.window(at, data_end);
+            let read = file.fill_at(at, &mut window[..want]);
+            let length = read.map_err(|error| located(at, error))?;
             shared.has_read(length as u64);
-            for block in window[..length].chunks(BLOCK_BYTES as usize) {
-                let value = value_of(block, at, is_only);
-                let same = known.get(values.len()).is_some_and(|v| *v == Some(value));
-                let place = old.filter(|_| same).and_then(|o| o.place(at, block.len() as u32));
-                let place = match place {
-                    Some(extent) if self.is_usable(&extent, &mut usable)? => Some(extent),
-                    _ => None,
-                };
-                match place {
-                    Some(extent) => gathered.placed.push(Placed::Old(extent)),
-                    None => gathered.add(block, self)?,
-                }
-                values.push(value);
-                at += block.len() as u64;
+            for block in window[..length].chunks(rules.block_bytes as usize) {
+                self.block(stretch, &mut progress, block)?;
             }
             if length < want {
-                if let ([only], 0) = (&mut values[..], range.start) {
+                if let ([only], 0) = (&mut progress.values[..], range.start) {
                     // It shrank to one block, whose hash is the file's.
                     *only = value_of(&window[..length], 0, true);
                 }
@@ -321,21 +371,65 @@ impl Reader<'_> {
             }
         }
         self.window = window;
+        let Progress { gathered, values, .. } = progress;
         Ok(BlocksRead { extents: gathered.finish(self)?, values })
     }
 
-    /// The parent's hash and place of a block that is known to be the same.
-    fn same(
-        &self,
-        old: Option<&OldBlocks>,
-        known: &[Option<Value>],
-        values: &[Value],
-        at: u64,
-        end: u64,
-        is_only: bool,
-    ) -> Option<(Value, Extent)> {
-        let old = old.filter(|old| old.is_same(at, is_only) && at + BLOCK_BYTES <= end)?;
-        Some(((*known.get(values.len())?)?, old.place(at, BLOCK_BYTES as u32)?))
+    /// Takes the next block from the parent where it is known to be the same and no sample wants
+    /// it. Says whether it did.
+    fn unread(&self, stretch: &Stretch<'_>, progress: &mut Progress) -> Result<bool> {
+        let (at, block) = (progress.at, stretch.rules.block_bytes);
+        let sample = stretch.rules.sample.as_deref();
+        let is_whole = at + block <= stretch.range.end;
+        if !is_whole || !stretch.is_same(at) || sample.is_some_and(|sample| sample.takes(at)) {
+            return Ok(false);
+        }
+        let value = progress.known.get(progress.values.len()).copied().flatten();
+        let place = stretch.old.and_then(|old| old.place(at, block as u32));
+        let (Some(value), Some(place)) = (value, place) else { return Ok(false) };
+        if !self.is_usable(&place, &mut progress.usable)? {
+            return Ok(false);
+        }
+        if let Some(sample) = sample {
+            sample.count_unread();
+        }
+        progress.push(value, place);
+        Ok(true)
+    }
+
+    /// Takes a block that was read, or lies in a hole.
+    fn block(
+        &mut self,
+        stretch: &Stretch<'_>,
+        progress: &mut Progress,
+        block: &[u8],
+    ) -> Result<()> {
+        let (at, bytes) = (progress.at, block.len() as u32);
+        let value = value_of(block, at, stretch.is_only);
+        let known = progress.known.get(progress.values.len()).copied().flatten();
+        let same = known == Some(value);
+        if let Some(sample) = stretch.rules.sample.as_deref().filter(|_| stretch.is_same(at)) {
+            if known.is_some() && !same {
+                return Err(lie(at, bytes));
+            }
+            sample.count_compared();
+        }
+        if stretch.rules.holes && block.chunks(ZEROS.len()).all(|b| *b == ZEROS[..b.len()]) {
+            progress.push(value, Extent::Hole { bytes: u64::from(bytes) });
+            return Ok(());
+        }
+        let place = stretch.old.filter(|_| same).and_then(|old| old.place(at, bytes));
+        match place {
+            Some(place) if self.is_usable(&place, &mut progress.usable)? => {
+                progress.push(value, place);
+            }
+            _ => {
+                progress.gathered.add(block, self)?;
+                progress.values.push(value);
+                progress.at += u64::from(bytes);
+            }
+        }
+        Ok(())
     }
 
     /// Whether what an old extent refers to is there and stays.
@@ -351,19 +445,35 @@ impl Reader<'_> {
     }
 }
 
+/// A failure to read, with where it was.
+fn located(at: u64, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("at byte {at}: {error}"))
+}
+
+/// A block that was said to be unchanged has changed.
+fn lie(at: u64, bytes: u32) -> VaultError {
+    let end = at + u64::from(bytes);
+    VaultError::Refused(format!(
+        "the map lied: it calls the block at bytes {at} to {end} unchanged, and it is not what the \
+         parent backup holds. Nothing was recorded. Either the map does not count since that \
+         backup, or the image was written after the map was taken. Back up without --dirty, which \
+         reads everything and compares, and start a new bitmap with that backup"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn block_hashes_make_the_hash_of_the_whole_file() {
-        let block = BLOCK_BYTES as usize;
+        let block = BlockRules::PAGES.block_bytes as usize;
         for length in [0, 1, block, block + 1, 3 * block, 9 * block + 77] {
             let bytes: Vec<u8> = (0..length).map(|i| (i * 7 / 3) as u8).collect();
             let values: Vec<Value> = bytes
                 .chunks(block)
                 .enumerate()
-                .map(|(i, b)| value_of(b, i as u64 * BLOCK_BYTES, length <= block))
+                .map(|(i, b)| value_of(b, (i * block) as u64, length <= block))
                 .collect();
             assert_eq!(root_of(&values), *blake3::hash(&bytes).as_bytes(), "{length}");
         }
@@ -380,6 +490,7 @@ mod tests {
             ],
             values: None,
             changed: None,
+            block_bytes: 8192,
             size_bytes: 41_060,
         };
         let part = |n, from, bytes| Some(Extent::Part { id: id(n), from, bytes });

@@ -45,8 +45,43 @@ pub enum Parent {
     Newest,
     /// This one.
     Record(u64),
+    /// The newest of the same source, which must be this one.
+    Since(Since),
     /// With none: every file is read.
     None,
+}
+
+/// The backup since which a map of changes counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// By its number.
+    Record(u64),
+    /// By its root.
+    Root([u8; 32]),
+}
+
+impl Since {
+    /// Reads a number, or a whole root in hexadecimal.
+    pub fn parse(text: &str) -> Option<Since> {
+        let root = || crate::hex::decode_array(text).map(Since::Root);
+        text.parse().ok().map(Since::Record).or_else(root)
+    }
+
+    fn is(self, seq: u64, backup: &Backup) -> bool {
+        match self {
+            Since::Record(number) => number == seq,
+            Since::Root(root) => root == backup.subject.root,
+        }
+    }
+}
+
+impl std::fmt::Display for Since {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Since::Record(seq) => write!(f, "{seq}"),
+            Since::Root(root) => f.write_str(&crate::hex::encode(root)),
+        }
+    }
 }
 
 /// What to back up, and how.
@@ -120,6 +155,8 @@ pub fn run(repository: &mut Repository, request: &BackupRequest<'_>) -> Result<B
             return Err(VaultError::Limit { what, limit: SOURCE_NAME_BYTES_MAX as u64 });
         }
     }
+    // What is refused anyway needs no hook that freezes a guest.
+    choose_parent(repository, request)?;
     let mut attempt = 1;
     loop {
         match attempt_once(repository, request) {
@@ -239,11 +276,27 @@ fn choose_parent(
     match request.parent {
         Parent::None => Ok(None),
         Parent::Newest => Ok(state.newest(Some(&request.name)).map(|(seq, b)| (seq, b.clone()))),
+        Parent::Since(since) => match state.newest(Some(&request.name)) {
+            Some((seq, backup)) if since.is(seq, backup) => Ok(Some((seq, backup.clone()))),
+            newest => Err(not_since(&request.name, since, newest.map(|(seq, _)| seq))),
+        },
         Parent::Record(seq) => match state.backups.get(&seq) {
             Some(backup) => Ok(Some((seq, backup.clone()))),
             None => Err(VaultError::NotFound(format!("there is no backup {seq}"))),
         },
     }
+}
+
+fn not_since(name: &str, since: Since, newest: Option<u64>) -> VaultError {
+    let newest = match newest {
+        Some(seq) => format!("the newest backup of `{name}` is {seq}"),
+        None => format!("there is no backup of `{name}`"),
+    };
+    VaultError::Refused(format!(
+        "the map counts since backup {since}, but {newest}: what it does not name may have changed \
+         all the same. Back up without --dirty, which reads everything and compares, and start a \
+         new bitmap with that backup"
+    ))
 }
 
 /// Keeps look-ups quick. The backup is recorded by now: an error here is only said.

@@ -24,7 +24,7 @@ pub(super) const SEGMENT_BYTES: u64 = 16 << 20;
 const WINDOW_BYTES: usize = 2 << 20;
 /// A file that changes while it is read is read so often.
 const READ_TRIES_MAX: u32 = 3;
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+pub(super) static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file that was read.
 pub(super) struct FileOutcome {
@@ -261,7 +261,7 @@ pub(super) fn is_same(before: &Seen, after: &Seen) -> bool {
 }
 
 /// The next stretch of data at or after `at`: where it begins and ends.
-fn data_from(file: &File, at: u64, end: u64) -> io::Result<(u64, u64)> {
+pub(super) fn data_from(file: &File, at: u64, end: u64) -> io::Result<(u64, u64)> {
     let data = match seek(file, SeekFrom::Data(at)) {
         Ok(data) => data.min(end),
         Err(Errno::NXIO) => return Ok((end, end)),

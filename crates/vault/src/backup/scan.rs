@@ -6,7 +6,9 @@ use super::chunks::{Shared, stopped};
 use super::read::{Reader, SEGMENT_BYTES};
 use crate::error::Result;
 use crate::source::inode::{Seen, Xattrs};
-use crate::source::{AheadFile, FileToRead, FinishedRead, LiveFile, ScanEvent, ScanSink};
+use crate::source::{
+    AheadFile, BlockRules, FileToRead, FinishedRead, LiveFile, Place, ScanEvent, ScanSink,
+};
 use crate::tree::{Entry, Metadata, Stamp};
 use crossbeam_channel::{Sender, TrySendError};
 use std::fs::File;
@@ -84,10 +86,32 @@ pub(super) struct Live {
 /// Work for a reader.
 pub(super) enum Task {
     Files(Vec<(u64, FileToRead)>),
-    Segment { slot: u64, part: u64, file: Arc<File>, seen: Seen },
-    Stream { slot: u64, stream: Box<dyn FinishedRead>, meta: Metadata },
-    Blocks { slot: u64, part: u64, file: Arc<File>, size_bytes: u64, old: Option<Arc<OldBlocks>> },
-    Bytes { slot: u64, part: u64, bytes: Vec<u8>, is_only: bool, old: Option<Arc<OldBlocks>> },
+    Segment {
+        slot: u64,
+        part: u64,
+        file: Arc<File>,
+        seen: Seen,
+    },
+    Stream {
+        slot: u64,
+        stream: Box<dyn FinishedRead>,
+        meta: Metadata,
+    },
+    Blocks {
+        slot: u64,
+        part: u64,
+        file: Arc<File>,
+        size_bytes: u64,
+        old: Option<Arc<OldBlocks>>,
+        rules: BlockRules,
+    },
+    Bytes {
+        slot: u64,
+        part: u64,
+        bytes: Vec<u8>,
+        is_only: bool,
+        old: Option<Arc<OldBlocks>>,
+    },
 }
 
 /// Sends items and tasks. An item is sent before its task, so that whoever builds the tree
@@ -185,12 +209,17 @@ impl<'a> Dispatcher<'a> {
 
     /// A file written in blocks, in as many segments as it has.
     fn live(&mut self, live: LiveFile) -> Result<()> {
-        let LiveFile { file, old, unchanged, changed } = live;
+        let LiveFile { file, old, unchanged, changed, rules } = live;
         if let (Some(old), true) = (&old, unchanged) {
             self.shared.keep_values(&file.path)?;
             return self.item(Item::Ready(Box::new(old.clone())));
         }
-        let (open, seen, xattrs) = match Reader::look(&file) {
+        let looked = Reader::look(&file).map(|(open, seen, xattrs)| match &file.place {
+            // Who opened it knows its length, which a device does not say in its inode.
+            Place::Open(_) => (open, file.seen, xattrs),
+            Place::In(_) => (open, seen, xattrs),
+        });
+        let (open, seen, xattrs) = match looked {
             Ok(opened) => opened,
             // Removed since it was listed: its owner's log knows.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -201,7 +230,8 @@ impl<'a> Dispatcher<'a> {
         let old = match &old {
             Some(entry) => {
                 let values = self.shared.known_values(&file.path);
-                OldBlocks::of(&self.shared.blobs, entry, values, changed)?.map(Arc::new)
+                let (blobs, block_bytes) = (&self.shared.blobs, rules.block_bytes);
+                OldBlocks::of(blobs, entry, block_bytes, values, changed)?.map(Arc::new)
             }
             None => None,
         };
@@ -210,8 +240,9 @@ impl<'a> Dispatcher<'a> {
         let FileToRead { name, path, .. } = file;
         self.item(Item::Blocks { slot, count, live: Box::new(Live { name, path, seen, xattrs }) })?;
         for part in 0..count {
-            let (file, old) = (Arc::clone(&open), old.clone());
-            self.task(Task::Blocks { slot, part, file, size_bytes: seen.size_bytes, old })?;
+            let (file, old, rules) = (Arc::clone(&open), old.clone(), rules.clone());
+            let size_bytes = seen.size_bytes;
+            self.task(Task::Blocks { slot, part, file, size_bytes, old, rules })?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::ahead::{AHEAD_BYTES, Held};
 use super::assemble::Assembler;
-use super::blocks::{BLOCK_BYTES, BlocksRead};
+use super::blocks::{BlocksRead, Stretch};
 use super::chunks::{ChunkWriter, Shared};
 use super::memory::BlockMemoryWriter;
 use super::read::{FileOutcome, ReadFailure, Reader, SEGMENT_BYTES};
@@ -12,7 +12,7 @@ use crate::blobs::ReadBuffers;
 use crate::chain::{Backup, Body, RunId};
 use crate::error::Result;
 use crate::repository::Repository;
-use crate::source::ScanContext;
+use crate::source::{BlockRules, ScanContext};
 use crate::tree::{Content, Entry, EntryKind, Extent};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeSet;
@@ -215,17 +215,20 @@ fn work(mut reader: Reader<'_>, tasks: &Receiver<Task>, deliveries: &Sender<Deli
                 let result = result.map(|outcome| Part::Whole(Box::new(outcome)));
                 deliveries.send(Delivery { slot, part: 0, result })
             }
-            Task::Blocks { slot, part, file, size_bytes, old } => {
+            Task::Blocks { slot, part, file, size_bytes, old, rules } => {
                 let from = part * SEGMENT_BYTES;
                 let range = from..(from + SEGMENT_BYTES).min(size_bytes);
-                let is_only = size_bytes <= BLOCK_BYTES;
-                let result = reader.blocks(&*file, old.as_deref(), range, is_only);
+                let (old, is_only) = (old.as_deref(), size_bytes <= rules.block_bytes);
+                let stretch = Stretch { file: &*file, old, range, is_only, rules: &rules };
+                let result = reader.blocks(&stretch);
                 deliveries.send(Delivery { slot, part, result: result.map(Part::Blocks) })
             }
             Task::Bytes { slot, part, bytes, is_only, old } => {
                 let from = part * AHEAD_BYTES;
                 let (range, held) = (from..from + bytes.len() as u64, Held { from, bytes });
-                let result = reader.blocks(&held, old.as_deref(), range, is_only);
+                let (old, rules) = (old.as_deref(), &BlockRules::PAGES);
+                let stretch = Stretch { file: &held, old, range, is_only, rules };
+                let result = reader.blocks(&stretch);
                 deliveries.send(Delivery { slot, part, result: result.map(Part::Blocks) })
             }
         };

@@ -14,7 +14,8 @@ use crate::error::{Result, VaultError, explain};
 use crate::repository::Repository;
 use crate::source::inode::{self, Seen};
 use crate::source::{
-    BytesStream, FileToRead, LiveFile, Place, ScanContext, ScanEvent, ScanSink, Source,
+    BlockRules, BytesStream, FileToRead, LiveFile, Place, ScanContext, ScanEvent, ScanSink, Source,
+    Stretches,
 };
 use crate::tree::{Children, Entry, EntryKind, Metadata, NodeSource, children, join};
 use crate::wal;
@@ -393,10 +394,12 @@ impl Walk<'_, '_> {
                     .is_some_and(|old| seen.is_unchanged(old, self.context.trusted_before_s));
                 let unchanged = unchanged
                     && old.as_ref().map_or(Ok(false), |old| (self.context.may_reuse)(old))?;
+                let rules = BlockRules::PAGES;
                 let changed = self.changes.and_then(|c| c.of_file(&path, self.file_pages));
+                let changed = changed.map(|pages| Stretches::of_blocks(&pages, rules.block_bytes));
                 let place = Place::In(Arc::clone(directory));
                 let file = FileToRead { name: name.to_vec(), path, seen: *seen, place };
-                let live = LiveFile { file, old, unchanged, changed };
+                let live = LiveFile { file, old, unchanged, changed, rules };
                 self.sink.event(ScanEvent::Live(Box::new(live)))
             }
             // Links to tablespaces are made anew by a restore, from the map.

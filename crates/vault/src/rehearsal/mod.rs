@@ -9,6 +9,7 @@ use crate::blobs::Blobs;
 use crate::chain::{Backup, Body};
 use crate::error::{Result, VaultError};
 use crate::repository::Repository;
+use crate::restore::single_name;
 use crate::tree::{EntryKind, Step, Walk, find_path};
 use std::fs::File;
 use std::io::Read;
@@ -43,9 +44,10 @@ pub fn check_digests(
             continue;
         }
         let place = match path.is_empty() {
-            true => restored.join(crate::source::directory::path_of(&entry.name)),
-            false => restored.join(crate::source::directory::path_of(&path)),
+            true => single_name(backup, &entry),
+            false => path,
         };
+        let place = restored.join(crate::source::directory::path_of(&place));
         let failed = |action| VaultError::file(action, place.clone());
         let mut file = File::open(&place).map_err(failed("open"))?;
         let mut hasher = blake3::Hasher::new();

@@ -73,7 +73,7 @@ pub struct ClusterSection {
 /// How often the cluster is told, where nothing is said, in milliseconds.
 const RECORD_MS: i64 = 600_000;
 
-/// `[[source]]`: one of `path`, `command` and `postgres`.
+/// `[[source]]`: one of `path`, `image`, `command` and `postgres`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSection {
@@ -81,6 +81,8 @@ pub struct SourceSection {
     pub name: Option<String>,
     /// A directory or file.
     pub path: Option<PathBuf>,
+    /// A disk image or a block device that stands still while it is backed up.
+    pub image: Option<PathBuf>,
     /// A shell command whose output is backed up.
     pub command: Option<String>,
     /// A PostgreSQL server, as `backup --postgres` has it.
@@ -186,19 +188,21 @@ pub struct CleanupSection {
 impl SourceSection {
     /// The name in the repository.
     pub fn name(&self) -> Option<String> {
-        let path = || self.path.as_ref().map(|path| path.display().to_string());
+        let path = self.path.as_ref().or(self.image.as_ref());
+        let path = || path.map(|path| path.display().to_string());
         self.name.clone().or_else(path)
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        let given = [self.path.is_some(), self.command.is_some(), self.postgres.is_some()];
-        if given.iter().filter(|given| **given).count() != 1 {
-            return Err("give one of `path`, `command` and `postgres`".to_owned());
+        let paths = [&self.path, &self.image];
+        let given = [&self.command, &self.postgres].into_iter().flatten().count();
+        if given + paths.into_iter().flatten().count() != 1 {
+            return Err("give one of `path`, `image`, `command` and `postgres`".to_owned());
         }
         if self.name().is_none_or(|name| name.is_empty()) {
             return Err("give it a `name`".to_owned());
         }
-        if self.path.as_ref().is_some_and(|path| !path.is_absolute()) {
+        if paths.into_iter().flatten().any(|path| !path.is_absolute()) {
             return Err("write the whole path, from / on".to_owned());
         }
         if self.postgres.is_none() && self.over_replication {

@@ -63,6 +63,7 @@ pub fn orders(file: &ScheduleFile, key: &JobKey, runs: u64) -> Vec<Order> {
 fn backup(source: &SourceSection) -> Order {
     let mut order = Order::new(&["backup"]);
     order.option("--name", source.name.as_deref());
+    order.path("--image", source.image.as_deref());
     order.option("--command", source.command.as_deref());
     order.option("--postgres", source.postgres.as_deref());
     order.flag("--over-replication", source.over_replication);
@@ -166,6 +167,8 @@ mod tests {
         let line = format!("vault prove-restore --source=d {limits}");
         check(base, Kind::Prove, Some("d"), &[&line]);
         check(base, Kind::Backup, Some("e"), &[]);
+        let image = "[[source]]\nimage = \"/i\"\nbackup = \"every 1d\"\nbefore = \"freeze\"\n";
+        check(image, Kind::Backup, Some("/i"), &["backup --image=/i --before=freeze"]);
         check(base, Kind::Verify, None, &[]);
         let verify = "[verify]\nwhen = \"every 1d\"";
         check(verify, Kind::Verify, None, &["vault verify --part=1/30"]);

@@ -4,7 +4,14 @@
 pub mod command;
 pub mod copy;
 pub mod directory;
+mod dirty_map;
+pub mod image;
 pub mod inode;
+mod sample;
+mod stretches;
+
+pub use sample::Sample;
+pub use stretches::Stretches;
 
 use crate::chain::{Backup, SourceKind};
 use crate::error::Result;
@@ -111,9 +118,28 @@ pub struct LiveFile {
     pub old: Option<Entry>,
     /// Whether nothing was written since.
     pub unchanged: bool,
-    /// The 8 KiB blocks that may differ from the parent's, in order, where the owner's log
-    /// tells; the others are not read.
-    pub changed: Option<Vec<u32>>,
+    /// What may differ from the parent's, where the owner's log or map tells; blocks without a
+    /// byte of it are not read.
+    pub changed: Option<Stretches>,
+    /// How it is read.
+    pub rules: BlockRules,
+}
+
+/// How a file that is written in blocks is read.
+#[derive(Clone, Debug)]
+pub struct BlockRules {
+    /// Bytes of a block: a power of two, from 1 to 64 KiB.
+    pub block_bytes: u64,
+    /// Whether blocks of zeros are kept as holes, and holes are not read.
+    pub holes: bool,
+    /// Which of the blocks that need not be read are read all the same, so that what calls them
+    /// unchanged is not taken at its word. One that has changed fails the backup.
+    pub sample: Option<Arc<Sample>>,
+}
+
+impl BlockRules {
+    /// Those of a database's pages.
+    pub const PAGES: BlockRules = BlockRules { block_bytes: 8192, holes: false, sample: None };
 }
 
 /// A file written in blocks whose bytes come when their sender likes: before its place in the

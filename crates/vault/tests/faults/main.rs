@@ -7,6 +7,7 @@ mod common;
 mod crashes;
 mod damage;
 mod flips;
+mod images;
 mod keys;
 mod parts;
 
