@@ -25,7 +25,8 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     pub(crate) opening: RepositoryArgs,
     /// The directory or file.
-    #[arg(required_unless_present_any = ["command", "postgres", "image"], conflicts_with = "command")]
+    #[arg(required_unless_present_any = ["command", "postgres", "image"])]
+    #[arg(conflicts_with = "command")]
     pub(crate) path: Option<PathBuf>,
     /// A shell command whose standard output is backed up. If it fails, so does the backup.
     #[arg(long, value_name = "COMMAND", requires = "name")]

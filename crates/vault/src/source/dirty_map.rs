@@ -87,7 +87,10 @@ impl Collector {
         }
         let end = offset.checked_add(length).filter(|end| *end <= image_bytes);
         let end = end.ok_or_else(|| {
-            format!("the stretch at {offset} of {length} bytes ends behind the image's end, {image_bytes}")
+            format!(
+                "the stretch at {offset} of {length} bytes ends behind the image's end, \
+                 {image_bytes}"
+            )
         })?;
         self.reached = end;
         if is_dirty {
@@ -218,11 +221,14 @@ mod tests {
     #[test]
     fn what_nbdinfo_prints_is_read() {
         // As libnbd's own test of it has it.
-        let text = "[\n{ \"offset\": 0, \"length\": 65536, \"type\": 0, \"description\": \"clean\"},\n\
-            { \"offset\": 65536, \"length\": 65536, \"type\": 1, \"description\": \"dirty\"},\n\
-            { \"offset\": 131072, \"length\": 393216, \"type\": 0, \"description\": \"clean\"},\n\
-            { \"offset\": 524288, \"length\": 65536, \"type\": 1, \"description\": \"dirty\"},\n\
-            { \"offset\": 589824, \"length\": 458752, \"type\": 0, \"description\": \"clean\"}\n]\n";
+        let text = r#"[
+{ "offset": 0, "length": 65536, "type": 0, "description": "clean"},
+{ "offset": 65536, "length": 65536, "type": 1, "description": "dirty"},
+{ "offset": 131072, "length": 393216, "type": 0, "description": "clean"},
+{ "offset": 524288, "length": 65536, "type": 1, "description": "dirty"},
+{ "offset": 589824, "length": 458752, "type": 0, "description": "clean"}
+]
+"#;
         let expect = of(&[(65_536, 131_072), (524_288, 589_824)]);
         assert_eq!(read_map(text.as_bytes(), MIB), Ok(expect));
         assert_eq!(read_map(&b"[]"[..], 0), Ok(Stretches::default()));

@@ -159,6 +159,32 @@ fn only_difference(vault: &Vault, server: &Server, path: &str, words: &[&str]) {
     assert!(words.iter().all(|word| what.contains(word)), "{what}");
 }
 
+/// Who may not order a checkpoint compares what is on disk, and hears that. The command line says
+/// the same, by its exit code, too.
+fn said_by_the_command_line(
+    vault: &Vault,
+    server: &Server,
+    (file, path): (&PathBuf, &str),
+    [old, new]: [&[u8]; 2],
+) {
+    server.run(&["CREATE ROLE reader LOGIN IN ROLE pg_monitor"]);
+    let mut reader = server.info();
+    reader.user = "reader".to_owned();
+    let repository = vault.reopen();
+    let (_, backup) = repository.state().newest(None).unwrap();
+    let found = compare(&repository, backup, &reader).unwrap();
+    require_equal(&found);
+    assert!(found.no_checkpoint.is_some_and(|why| why.contains("CHECKPOINT")));
+    let connection = format!("host={} user=postgres", server.socket.display());
+    let words = ["vault", "compare", "--postgres", &connection];
+    let (code, said) = command_line(vault, &words);
+    assert!(code == 0 && said.contains("equal: no page differs from backup"), "{said}");
+    write(file, 0, old);
+    let (code, said) = command_line(vault, &words);
+    assert!(code == 3 && said.contains(&format!("{path}: page 0 is of ")), "{code} {said}");
+    write(file, 0, new);
+}
+
 pub(crate) fn every_planted_difference_is_named() {
     let folder = scratch();
     let (server, vault) = with_kinds(KEEP, folder.path());
@@ -215,24 +241,7 @@ pub(crate) fn every_planted_difference_is_named() {
     write(&file, at, &vec![0; PAGE as usize]);
     only_difference(&vault, &server, &path, &["is of 0/0, and the log changed it at", "lost"]);
     write(&file, at, &last);
-    // Who may not order a checkpoint compares what is on disk, and hears that.
-    server.run(&["CREATE ROLE reader LOGIN IN ROLE pg_monitor"]);
-    let mut reader = server.info();
-    reader.user = "reader".to_owned();
-    let repository = vault.reopen();
-    let (_, backup) = repository.state().newest(None).unwrap();
-    let found = compare(&repository, backup, &reader).unwrap();
-    require_equal(&found);
-    assert!(found.no_checkpoint.is_some_and(|why| why.contains("CHECKPOINT")));
-    // The command line says the same, by its exit code, too.
-    let connection = format!("host={} user=postgres", server.socket.display());
-    let words = ["vault", "compare", "--postgres", &connection];
-    let (code, said) = command_line(&vault, &words);
-    assert!(code == 0 && said.contains("equal: no page differs from backup"), "{said}");
-    write(&file, 0, &old);
-    let (code, said) = command_line(&vault, &words);
-    assert!(code == 3 && said.contains(&format!("{path}: page 0 is of ")), "{code} {said}");
-    write(&file, 0, &new);
+    said_by_the_command_line(&vault, &server, (&file, &path), [&old, &new]);
     // A file that is gone.
     let (file, path) = file_of(&server, "kinds_n_idx");
     fs::rename(&file, file.with_extension("aside")).unwrap();
