@@ -121,6 +121,9 @@ pub(crate) struct Cluster {
     setup: Setup,
     /// A judge found that something was lost, doubled, or active twice.
     pub(crate) harmed: bool,
+    /// A case's own judge has found no harm, where the usual one would find what the case brought
+    /// about.
+    pub(crate) judged: bool,
 }
 
 impl Cluster {
@@ -160,6 +163,7 @@ impl Cluster {
             dir,
             setup: setup.clone(),
             harmed: false,
+            judged: false,
         };
         cluster.found()?;
         cluster.until_whole()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use drivers::sys::now;
 
 use super::lost::apart;
-use crate::clock::Skew;
+use crate::clock::{Clock, Skew};
 use crate::cluster::{Cluster, NODES, PATIENCE};
 use crate::judge::{Freeze, outage, verdict, verdict_but_for_the_address, verdict_of_the_store};
 use crate::shell::{Done, pass, until};
@@ -109,6 +109,26 @@ pub(super) fn a_runaway_clock_takes_over_too_early_and_no_old_epoch_is_stored(
     Ok(format!("taken over too early, {refused} writes of the old holder refused; {proved}"))
 }
 
+/// A machine wakes in the past: how long it believed in its lease, and how much of what it tried
+/// was refused.
+fn woken_up(
+    cluster: &mut Cluster,
+    active: usize,
+    clock: &Clock,
+    woken: model::Moment,
+    instance: &str,
+) -> Done<(model::Span, usize)> {
+    until("the end of its address", PATIENCE, || (!cluster.holds(active)?).then_some(()))?;
+    let down = cluster.holdings()?.iter().filter(|h| h.host == NODES[active]).map(|h| h.to).max();
+    let believed = down.ok_or("it never held the address")?.since(woken);
+    // The guard counts by the same clock how long a stop takes: one that is set right in the middle
+    // of it has every stop fail, and a machine that may not be rebooted here stays so.
+    pass(STOPS);
+    cluster.skew(active, clock, Skew::default())?;
+    cluster.until_whole()?;
+    Ok((believed, refused(cluster, instance)?))
+}
+
 pub(super) fn a_machine_whose_clock_stood_still_while_it_was_paused_is_refused(
     cluster: &mut Cluster,
 ) -> Done<String> {
@@ -128,17 +148,12 @@ pub(super) fn a_machine_whose_clock_stood_still_while_it_was_paused_is_refused(
     cluster.network.heal()?;
     let woken = now();
     cluster.nodes[active].host.power.wake()?;
-    until("the end of its address", PATIENCE, || (!cluster.holds(active)?).then_some(()))?;
-    let down = cluster.holdings()?.iter().filter(|h| h.host == NODES[active]).map(|h| h.to).max();
-    let believed = down.ok_or("it never held the address")?.since(woken);
-    // The guard counts by the same clock how long a stop takes: one that is set right in the middle
-    // of it has every stop fail, and a machine that may not be rebooted here stays so.
-    pass(STOPS);
-    cluster.skew(active, &clock, Skew::default())?;
-    cluster.until_whole()?;
-    let refused = refused(cluster, &instance)?;
+    let tried = woken_up(cluster, active, &clock, woken, &instance);
     let freeze = Freeze { instance, from, to: woken + BELIEVES };
     let proved = verdict_but_for_the_address(cluster, Some(&freeze))?;
+    // What the usual judge would call harm, two holders of the address, is looked at here.
+    cluster.judged = true;
+    let (believed, refused) = tried?;
     let ms = believed.as_ms();
     Ok(format!("woken, it believed for {ms} ms in its lease; {refused} writes refused; {proved}"))
 }

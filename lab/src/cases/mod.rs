@@ -150,6 +150,7 @@ fn once(case: &Case, setup: &Setup) -> Result<String, Failure> {
     let why = match (case.play)(&mut cluster) {
         Ok(proved) => return Ok(proved),
         Err(why) if cluster.harmed => return Err(Failure::Harm(why)),
+        Err(why) if cluster.judged => return Err(Failure::Perhaps(why)),
         Err(why) => why,
     };
     // It ended before it was judged, or its judge overlooks what this one does not.
