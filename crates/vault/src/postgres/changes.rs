@@ -24,8 +24,8 @@ const PAGES_MAX: u64 = 8 << 20;
 /// Segments read at once.
 const AT_ONCE: usize = 2;
 /// Tablespaces that every server has: that of databases, and of what all share.
-const SPACE_DEFAULT: u32 = 1663;
-const SPACE_GLOBAL: u32 = 1664;
+pub(super) const SPACE_DEFAULT: u32 = 1663;
+pub(super) const SPACE_GLOBAL: u32 = 1664;
 
 /// Why the log does not tell what changed.
 pub(super) type Untold = String;

@@ -425,7 +425,7 @@ impl Walk<'_, '_> {
 }
 
 /// The relation of which this is the fork that unlogged ones begin with.
-fn init_fork(name: &[u8]) -> Option<String> {
+pub(super) fn init_fork(name: &[u8]) -> Option<String> {
     match relation(std::str::from_utf8(name).ok()?)? {
         (number, "_init") => Some(number.to_owned()),
         _ => None,

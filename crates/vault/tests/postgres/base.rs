@@ -1,9 +1,8 @@
 //! Base backups and increments.
 
 use crate::cluster::{DIGEST, LEDGER, Server, Vault, as_owner, booking, programs, scratch};
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use vault::postgres::recovery::{Choice, Log, Target, plan};
+use vault::postgres::recovery::{Choice, Target, plan};
 use vault::postgres::{ConnInfo, Position};
 use vault::verify::Depth;
 
@@ -96,13 +95,7 @@ pub(crate) fn of_a_standby() {
     primary.run(LEDGER);
     let mut vault = Vault::new(folder.path());
     vault.back_up(&primary);
-    let place = folder.path().join("standby");
-    fs::create_dir(&place).unwrap();
-    let data = place.join("data");
-    vault.recover(&vault.plan(Target::Latest).unwrap(), &data, Log::Fetched);
-    fs::rename(data.join("recovery.signal"), data.join("standby.signal")).unwrap();
-    let reach = format!("primary_conninfo=host={} user=postgres", primary.socket.display());
-    let standby = Server::launch(&place, &data, &[&reach]);
+    let standby = vault.standby_of(&primary, folder.path());
     (0..50).for_each(|number| primary.run(&[&booking(number)]));
     let digest = primary.one(DIGEST);
     standby.wait_for(&format!("SELECT ({DIGEST}) = '{digest}'"));

@@ -328,6 +328,17 @@ impl Vault {
         Server::start(&place, &data, &["archive_mode=off", "synchronous_standby_names="])
     }
 
+    /// A standby of the primary, out of the newest backup.
+    pub(crate) fn standby_of(&self, primary: &Server, folder: &Path) -> Server {
+        let place = folder.join("standby");
+        fs::create_dir(&place).unwrap();
+        let data = place.join("data");
+        self.recover(&self.plan(Target::Latest).unwrap(), &data, Log::Fetched);
+        fs::rename(data.join("recovery.signal"), data.join("standby.signal")).unwrap();
+        let reach = format!("primary_conninfo=host={} user=postgres", primary.socket.display());
+        Server::launch(&place, &data, &[&reach])
+    }
+
     pub(crate) fn recover(&self, plan: &Plan, data: &Path, log: Log) {
         let request = RecoverRequest {
             target: data.to_owned(),

@@ -8,7 +8,6 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vault::postgres::equality::{Equality, compare};
-use vault::postgres::recovery::{Log, Target};
 
 const PAGE: u64 = 8192;
 const KEEP: &str = "wal_keep_size = 1GB";
@@ -254,13 +253,7 @@ pub(crate) fn every_planted_difference_is_named() {
 pub(crate) fn primary_standby_and_backup_are_equal() {
     let folder = scratch();
     let (primary, mut vault) = with_kinds(KEEP, folder.path());
-    let place = folder.path().join("standby");
-    fs::create_dir(&place).unwrap();
-    let data = place.join("data");
-    vault.recover(&vault.plan(Target::Latest).unwrap(), &data, Log::Fetched);
-    fs::rename(data.join("recovery.signal"), data.join("standby.signal")).unwrap();
-    let reach = format!("primary_conninfo=host={} user=postgres", primary.socket.display());
-    let standby = Server::launch(&place, &data, &[&reach]);
+    let standby = vault.standby_of(&primary, folder.path());
     standby.wait_for("SELECT pg_is_in_recovery()");
     // At rest: one root on all three sides.
     let settle = || {

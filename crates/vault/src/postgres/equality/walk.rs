@@ -1,7 +1,8 @@
 //! Reads both sides: every page of the main forks of relations that outlive a crash.
 
-use super::super::changes::relation_of;
+use super::super::changes::{SPACE_DEFAULT, SPACE_GLOBAL, relation_of};
 use super::super::exclude::{Fate, fate, is_unlogged, relation};
+use super::super::source::init_fork;
 use super::page::{is_position, lsn, mask};
 use super::{Blobs, Equality, Facts, Lsn};
 use crate::blobs::ReadBuffers;
@@ -26,9 +27,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PATIENT: usize = 16;
 /// Pages that are remembered until the log was asked.
 const MOVED_MAX: usize = 8 << 20;
-/// Tablespaces that every server has.
-const SPACE_DEFAULT: u32 = 1663;
-const SPACE_GLOBAL: u32 = 1664;
 
 /// A file of a relation's main fork.
 pub(super) struct Place {
@@ -325,11 +323,8 @@ fn live_files(facts: &Facts) -> Result<Vec<(String, Relation, u32)>> {
     let mut files = Vec::new();
     for folder in folders {
         let names = names_in(&on_disk(facts, &folder))?;
-        let inits = names.iter().filter_map(|name| match relation(name)? {
-            (number, "_init") => Some(number.to_owned()),
-            _ => None,
-        });
-        let inits: BTreeSet<String> = inits.collect();
+        let inits: BTreeSet<String> =
+            names.iter().filter_map(|name| init_fork(name.as_bytes())).collect();
         for name in names {
             let path = format!("{folder}/{name}");
             let inner = path.strip_prefix("data/").unwrap_or(&path);
